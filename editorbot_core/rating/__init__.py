@@ -1,0 +1,1 @@
+"""The rating page: an application and its static files."""

@@ -1,0 +1,1 @@
+"""Rewards: the protocol, the dense terms, and the model learned from preferences."""

@@ -1,0 +1,1 @@
+"""Wiring: definitions, jobs, schedules, sensors, resources."""
