@@ -180,9 +180,10 @@ class EditBatch:
         """Check that the three tensors fit each other and the songs."""
         n = len(self.song_index)
         if self.actions.shape != (n, self.songs.n_units) or self.target_ratio.shape != (n,):
+            shape = (n, self.songs.n_units)
             raise ParameterError(
-                f"{n} edits of songs with up to {self.songs.n_units} units need actions ({n}, {self.songs.n_units}) and "
-                f"target_ratio ({n},); got {tuple(self.actions.shape)} and {tuple(self.target_ratio.shape)}"
+                f"{n} edits need actions {shape} and target_ratio {(n,)}; "
+                f"got {tuple(self.actions.shape)} and {tuple(self.target_ratio.shape)}"
             )
 
     @property

@@ -1,0 +1,41 @@
+"""How long work reports how far it is.
+
+A `Progress` is called as `progress(stage, done, total)`; the library never draws anything itself.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from tqdm import tqdm
+
+Progress = Callable[[str, int, int], None]
+
+
+class ProgressBars:
+    """A bar per stage, with the stage's name and the time left, on a text stream."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._bar: tqdm | None = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps of `stage` are finished."""
+        if self._bar is None or stage != self._stage:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(
+                total=total, desc=stage, file=self._stream, dynamic_ncols=True, mininterval=0.5, leave=True
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the bar that is open."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+            self._stage = ""

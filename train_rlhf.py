@@ -1,0 +1,19 @@
+"""Train a policy on a folder of songs: `python train_rlhf.py --data_dir ./training_data`; `--help` tells the rest."""
+
+import sys
+from pathlib import Path
+
+from editorbot_core.trainer import RLHFTrainer, main
+
+__all__ = ["RLHFTrainer"]
+
+
+def _from_registry(uri: str) -> Path | None:
+    """Weights of a registered model; imported late, because MLflow is slow to import and seldom needed."""
+    from assets.resources import download_registered_weights
+
+    return download_registered_weights(uri)
+
+
+if __name__ == "__main__":
+    sys.exit(main(from_registry=_from_registry))
