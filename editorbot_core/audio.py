@@ -1,13 +1,50 @@
 """Audio in memory, and the one door through which audio files come in and go out.
 
 Samples are float32 in (-1, 1) nominally, shape `(n_channels, n_samples)`; times are seconds from the first sample.
+Files are decoded in a process of their own (`decoding.py`) that may crash or hit its limits without harm; the content
+decides the format, not the name. A file name is data: names that are not UTF-8 are shown with `path_to_text`, and every
+function here takes that text as a path too.
 """
 
+import hashlib
+import json
+import os
+import selectors
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import numpy as np
+import soundfile
+import soxr
 
-from editorbot_core.errors import ParameterError
+from editorbot_core import decoding
+from editorbot_core.decoding import BLOCK_FRAMES, DecodingLimits
+from editorbot_core.errors import AudioError, ParameterError
+from editorbot_core.files import atomic_path
+
+# fmt: off
+AUDIO_SUFFIXES = frozenset((
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64",
+    ".m4a", ".mp4", ".m4b", ".aac", ".wma", ".mka", ".mkv", ".webm", ".mov",
+))
+# fmt: on
+_WRITE_SUBTYPES = {
+    ".wav": ("WAV", "PCM_24"),
+    ".flac": ("FLAC", "PCM_24"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+# A file name's undecodable bytes 0x80-0xFF: lone surrogates in Python, private-use characters in text that is stored.
+_SURROGATES_TO_PRIVATE = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+_PRIVATE_TO_SURROGATES = {private: surrogate for surrogate, private in _SURROGATES_TO_PRIVATE.items()}
 
 
 @dataclass(frozen=True)
@@ -45,3 +82,331 @@ class AudioClip:
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.n_samples / self.sample_rate
+
+
+def path_to_text(path: Path | str) -> str:
+    """A path as valid Unicode that can be stored and shown; it differs from the path only in undecodable bytes."""
+    return str(path).translate(_SURROGATES_TO_PRIVATE)
+
+
+def text_to_path(text: Path | str) -> Path:
+    """The path that `path_to_text` made `text` of."""
+    path = Path(text)
+    if any(ord(character) in _PRIVATE_TO_SURROGATES for character in str(text)) and not path.exists():
+        return Path(str(text).translate(_PRIVATE_TO_SURROGATES))
+    return path
+
+
+def find_audio(folder: Path | str) -> list[Path]:
+    """Files below `folder` with an audio suffix, sorted; hidden files and folders are left out.
+
+    Raises:
+        ParameterError: If `folder` is not a folder.
+    """
+    folder = text_to_path(folder)
+    if not folder.is_dir():
+        raise ParameterError(f"{path_to_text(folder)} is not a folder; give the folder that holds the songs")
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
+        ]
+    return sorted(found)
+
+
+class AudioStream:
+    """Audio that is being decoded: iterate for blocks, float32 (n_frames, n_channels), checked and in order.
+
+    Attributes:
+        name: Safe text of the path, for messages.
+        sha256: Digest of the bytes that are decoded.
+        sample_rate: Hz.
+        n_channels: Number of channels.
+        container: Name of the format, as the decoder calls it.
+        n_samples: Samples per channel decoded so far.
+    """
+
+    def __init__(self, name: str, sha256: str, process: "subprocess.Popen[bytes]", limits: DecodingLimits) -> None:
+        self.name = name
+        self.sha256 = sha256
+        self._process = process
+        self._limits = limits
+        assert process.stdout is not None
+        self._output: IO[bytes] = process.stdout
+        self.n_samples = 0
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._output, selectors.EVENT_READ)
+        kind, payload = self._message()
+        if kind != decoding.HEADER:
+            raise AudioError(f"{name}: the decoder sent no header")
+        header = json.loads(bytes(payload))
+        self.sample_rate = int(header["sample_rate"])
+        self.n_channels = int(header["n_channels"])
+        self.container = str(header["container"])
+
+    def _receive(self, n_bytes: int) -> bytearray:
+        received = bytearray(n_bytes)
+        view = memoryview(received)
+        deadline = time.monotonic() + self._limits.stall_s
+        while len(view):
+            if not self._selector.select(max(deadline - time.monotonic(), 0.0)):
+                raise AudioError(f"{self.name}: decoding made no progress for {self._limits.stall_s:g} s")
+            count = os.readv(self._output.fileno(), [view])
+            if count == 0:
+                raise AudioError(f"{self.name}: {self._death()}")
+            view = view[count:]
+        return received
+
+    def _death(self) -> str:
+        status = self._process.wait()
+        if status >= 0:
+            return f"the decoder ended early (status {status})"
+        if -status in (signal.SIGXCPU, signal.SIGKILL):
+            return f"decoding took more than {self._limits.cpu_s} s of processor time, or was killed"
+        return f"the decoder crashed on it ({signal.Signals(-status).name})"
+
+    def _message(self) -> tuple[bytes, bytearray]:
+        kind, length = decoding.MESSAGE.unpack(bytes(self._receive(decoding.MESSAGE.size)))
+        if length > BLOCK_FRAMES * self._limits.max_channels * 4:
+            raise AudioError(f"{self.name}: the decoder sent a message of {length} bytes")
+        payload = self._receive(length)
+        if kind == decoding.ERROR:
+            raise AudioError(f"{self.name}: {payload.decode('utf-8', 'replace')}")
+        return kind, payload
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            kind, payload = self._message()
+            if kind == decoding.END:
+                break
+            block = np.frombuffer(payload, dtype=np.float32).reshape(-1, self.n_channels)
+            if len(block):
+                peak = max(float(block.max()), -float(block.min()))
+                if not peak <= self._limits.max_amplitude:
+                    what = (
+                        "samples that are not finite numbers" if not np.isfinite(block).all() else f"a peak of {peak:g}"
+                    )
+                    raise AudioError(
+                        f"{self.name}: {what}; at most {self._limits.max_amplitude:g} is read (full scale 1)"
+                    )
+                self.n_samples += len(block)
+                yield block
+        if self.n_samples == 0:
+            raise AudioError(f"{self.name}: the file holds no samples")
+
+    def close(self) -> None:
+        """End the decoding process."""
+        self._selector.close()
+        _end(self._process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.kill()
+    if process.stdout is not None:
+        process.stdout.close()
+    process.wait()
+
+
+def _sha256_of_descriptor(descriptor: int) -> str:
+    # Positioned reads: the decoder shares the descriptor's offset.
+    hasher = hashlib.sha256()
+    offset = 0
+    while chunk := os.pread(descriptor, 2**20, offset):
+        hasher.update(chunk)
+        offset += len(chunk)
+    return hasher.hexdigest()
+
+
+def _open_regular_file(path: Path, name: str, limits: DecodingLimits) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise AudioError(f"{name}: cannot be opened: {reason}") from error
+    status = os.fstat(descriptor)
+    problem = ""
+    if not stat.S_ISREG(status.st_mode):
+        problem = "not a regular file"
+    elif status.st_size == 0:
+        problem = "the file is empty"
+    elif status.st_size > limits.max_file_bytes:
+        problem = f"{status.st_size} bytes; at most {limits.max_file_bytes} are read"
+    if problem:
+        os.close(descriptor)
+        raise AudioError(f"{name}: {problem}")
+    return descriptor
+
+
+def sha256_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> str:
+    """Hexadecimal SHA-256 of a file that `open_audio` would open.
+
+    Raises:
+        AudioError: If the file is not regular, empty, too large, or cannot be opened.
+    """
+    descriptor = _open_regular_file(text_to_path(path), path_to_text(path), limits or DecodingLimits())
+    try:
+        return _sha256_of_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def open_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> Iterator[AudioStream]:
+    """Decode the file at `path` block by block.
+
+    Raises:
+        AudioError: If the file is not regular, breaks a limit, holds values that are not finite, or cannot be decoded;
+            the message names the file and the reason. It may come while iterating.
+    """
+    limits = limits or DecodingLimits()
+    name = path_to_text(path)
+    descriptor = _open_regular_file(text_to_path(path), name, limits)
+    try:
+        before = os.fstat(descriptor)
+        # The script is started by its path and -P keeps its folder off the module path: nothing else is imported.
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(decoding.__file__)), limits.to_json()],
+            stdin=descriptor,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            close_fds=True,
+        )
+        try:
+            stream = AudioStream(name, _sha256_of_descriptor(descriptor), process, limits)
+            try:
+                yield stream
+            finally:
+                stream.close()
+        finally:
+            _end(process)
+        after = os.fstat(descriptor)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise AudioError(f"{name}: the file was changed while it was read; try again")
+    finally:
+        os.close(descriptor)
+
+
+def mono_blocks(stream: AudioStream, sample_rate: int) -> Iterator[np.ndarray]:
+    """Blocks of the mean of all channels at `sample_rate` Hz, float32 (n,) each."""
+    if stream.sample_rate == sample_rate:
+        for block in stream:
+            yield _downmix(block)
+        return
+    resampler = soxr.ResampleStream(stream.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
+    for block in stream:
+        yield resampler.resample_chunk(_downmix(block))
+    yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+
+
+def _downmix(block: np.ndarray) -> np.ndarray:
+    if block.shape[1] == 1:
+        return block[:, 0]
+    return np.asarray(block @ np.full(block.shape[1], 1.0 / block.shape[1], dtype=np.float32))
+
+
+def read_audio(
+    path: Path | str, *, sample_rate: int | None = None, mono: bool = False, limits: DecodingLimits | None = None
+) -> AudioClip:
+    """Read a whole file.
+
+    Args:
+        path: Any format that libsndfile or FFmpeg decodes; the content decides, not the suffix.
+        sample_rate: Rate to resample to, Hz; None keeps the file's.
+        mono: True for the mean of the channels.
+        limits: What the file may be and cost.
+
+    Raises:
+        AudioError: As `open_audio`.
+    """
+    with open_audio(path, limits=limits) as stream:
+        rate = sample_rate or stream.sample_rate
+        if mono:
+            blocks = [block[None] for block in mono_blocks(stream, rate)]
+        elif rate == stream.sample_rate:
+            blocks = [np.ascontiguousarray(block.T) for block in stream]
+        else:
+            resampler = soxr.ResampleStream(stream.sample_rate, rate, stream.n_channels, dtype="float32", quality="HQ")
+            blocks = [resampler.resample_chunk(block).reshape(-1, stream.n_channels).T for block in stream]
+            last = resampler.resample_chunk(np.empty((0, stream.n_channels), dtype=np.float32), last=True)
+            blocks.append(last.reshape(-1, stream.n_channels).T)
+    samples = np.empty((blocks[0].shape[0], sum(block.shape[1] for block in blocks)), dtype=np.float32)
+    position = 0
+    blocks.reverse()
+    while blocks:
+        block = blocks.pop()
+        samples[:, position : position + block.shape[1]] = block
+        position += block.shape[1]
+    return AudioClip(samples, rate)
+
+
+def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
+    """The clip at another rate (soxr, HQ)."""
+    if sample_rate <= 0:
+        raise ParameterError(f"sample_rate must be positive; got {sample_rate}")
+    if sample_rate == clip.sample_rate:
+        return clip
+    samples = soxr.resample(np.ascontiguousarray(clip.samples.T), clip.sample_rate, sample_rate, quality="HQ")
+    return AudioClip(np.ascontiguousarray(samples.reshape(-1, clip.n_channels).T), sample_rate)
+
+
+def write_audio(path: Path | str, clip: AudioClip) -> None:
+    """Write `clip` in the format of the path's suffix, whole or not at all: wav and flac (24 bit), ogg, mp3, m4a.
+
+    Samples beyond full scale are clipped.
+
+    Raises:
+        ParameterError: If the suffix is not one of these, the clip holds no samples or values that are not finite, or
+            the format cannot hold its rate or channels.
+    """
+    path = text_to_path(path)
+    suffix = path.suffix.lower()
+    if clip.n_samples == 0 or not np.isfinite(clip.samples).all():
+        raise ParameterError(f"{path_to_text(path)}: nothing to write, or samples that are not finite")
+    if suffix == ".m4a":
+        _write_aac(path, clip)
+        return
+    if suffix not in _WRITE_SUBTYPES:
+        known = ", ".join([*_WRITE_SUBTYPES, ".m4a"])
+        raise ParameterError(f"{path_to_text(path)}: audio is written as {known}; got {suffix!r}")
+    container, subtype = _WRITE_SUBTYPES[suffix]
+    try:
+        with (
+            atomic_path(path) as temporary,
+            soundfile.SoundFile(
+                temporary, "w", clip.sample_rate, clip.n_channels, subtype=subtype, format=container
+            ) as sound,
+        ):
+            # libsndfile 1.2.2 crashes on long Ogg writes in one call.
+            for start in range(0, clip.n_samples, BLOCK_FRAMES):
+                sound.write(np.ascontiguousarray(clip.samples[:, start : start + BLOCK_FRAMES].T))
+    except soundfile.LibsndfileError as error:
+        raise ParameterError(
+            f"{path_to_text(path)}: {container} cannot hold {clip.n_channels} channels at {clip.sample_rate} Hz: "
+            f"{error.error_string}"
+        ) from error
+
+
+def _write_aac(path: Path, clip: AudioClip) -> None:
+    import av
+
+    layouts = {1: "mono", 2: "stereo"}
+    if clip.n_channels not in layouts:
+        raise ParameterError(f"{path_to_text(path)}: m4a is written with 1 or 2 channels; got {clip.n_channels}")
+    try:
+        with atomic_path(path) as temporary, av.open(str(temporary), "w", format="ipod") as container:
+            stream = container.add_stream("aac", rate=clip.sample_rate)
+            stream.layout = layouts[clip.n_channels]
+            stream.bit_rate = 128_000 * clip.n_channels
+            for start in range(0, clip.n_samples, BLOCK_FRAMES):
+                block = np.ascontiguousarray(clip.samples[:, start : start + BLOCK_FRAMES].clip(-1.0, 1.0))
+                frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layouts[clip.n_channels])
+                frame.sample_rate = clip.sample_rate
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    except (ValueError, OSError) as error:
+        raise ParameterError(f"{path_to_text(path)}: cannot be written as m4a: {error}") from error

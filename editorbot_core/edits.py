@@ -274,7 +274,7 @@ class EditDecisionList:
             units=units,
             actions=unit_actions_to_beats(actions, units),
             segments=segments,
-            target_duration_s=target_duration_s or sum(s.duration_s for s in segments),
+            target_duration_s=sum(s.duration_s for s in segments) if target_duration_s is None else target_duration_s,
             model=dict(model or {}),
         )
 

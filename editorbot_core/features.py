@@ -1,15 +1,34 @@
 """The 121 features of every beat: names, the container, extraction, Parquet.
 
-Row `i` describes the audio from beat `i` to beat `i + 1`; the last row ends with the audio. The column order is
-`FEATURE_NAMES` and never changes silently.
+Row `i` describes the audio from beat `i` to beat `i + 1`: the mean over the frames centred in between; the last row
+ends with the audio. The column order is `FEATURE_NAMES` and never changes silently. Values are raw: what standardises
+them belongs to a model. Frequencies are Hz, contrast dB; a stem's energy is its root mean square and its energy share
+is of the four stems; `beat_phase` is the place in the bar, 0 for the downbeat, below 1; `tempo_deviation` is the
+logarithm of the beat's length over the song's median; differences are 0 in the first row.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from editorbot_core.audio import AudioClip, mono_blocks, open_audio, path_to_text, resample
 from editorbot_core.beats import BeatGrid
-from editorbot_core.errors import ParameterError
+from editorbot_core.errors import AudioError, EditorBotError, FormatError, ParameterError
+from editorbot_core.files import atomic_path
+from editorbot_core.spectral import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE, FrameAnalyser, FrameFeatures
+from editorbot_core.stems import STEM_NAMES, stem_frames
+from editorbot_core.tracking import TRACKER, track_beats
+
+EXTRACTOR_VERSION = "1"
+
+MIN_SONG_S = 4.0
+SILENCE_DBFS = -60.0
+
+_NO_POWER = 1e-12
 
 _CHROMA = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
 _SPECTRAL_NAMES = (
@@ -26,7 +45,6 @@ _SPECTRAL_NAMES = (
     *(f"chroma_{name}" for name in _CHROMA),
 )
 _GRID_NAMES = ("beat_phase", "beat_phase_sin", "beat_phase_cos", "tempo_deviation", "inter_beat_interval_ratio")
-STEM_NAMES = ("drums", "bass", "vocals", "other")
 _STEM_FEATURE_NAMES = tuple(f"{stem}_{what}" for stem in STEM_NAMES for what in ("energy", "centroid", "energy_share"))
 
 FEATURE_NAMES: tuple[str, ...] = (
@@ -65,3 +83,269 @@ class BeatFeatures:
     def n_beats(self) -> int:
         """Number of beats."""
         return self.grid.n_beats
+
+
+def _per_beat(frames: FrameFeatures, grid: BeatGrid) -> tuple[np.ndarray, np.ndarray]:
+    """First frame of every beat, int64 (n_beats,), and the number of frames averaged, (n_beats, 1)."""
+    first = np.minimum(np.ceil(grid.times * FRAME_RATE - 1e-6).astype(np.int64), frames.n_frames - 1)
+    counts = np.maximum(np.diff(np.append(first, frames.n_frames)), 1)
+    return first, counts[:, None]
+
+
+def _grid_columns(grid: BeatGrid) -> np.ndarray:
+    """Columns that describe the beats themselves, (n_beats, 5)."""
+    n = grid.n_beats
+    bar_starts = np.flatnonzero(grid.positions == 1)
+    bar_lengths = np.diff(bar_starts)
+    beats_in_bar = int(np.bincount(bar_lengths).argmax()) if len(bar_lengths) else int(grid.positions.max())
+    phase = ((grid.positions - 1) / max(beats_in_bar, 1)) % 1.0
+    columns = np.zeros((n, 5))
+    columns[:, 0] = phase
+    columns[:, 1] = np.sin(2 * np.pi * phase)
+    columns[:, 2] = np.cos(2 * np.pi * phase)
+    columns[:, 4] = 1.0
+    if n > 1:
+        # What follows the last beat is not an interval between beats; the one before it stands in.
+        intervals = np.diff(grid.times)
+        intervals = np.append(intervals, intervals[-1])
+        columns[:, 3] = np.log(intervals / np.median(intervals))
+        columns[1:, 4] = intervals[1:] / intervals[:-1]
+    return columns
+
+
+def _stem_columns(frames: FrameFeatures, first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Energy, centroid and energy share of every pseudo-stem, (n_beats, 12)."""
+    stems = stem_frames(frames.mel)
+    power = np.add.reduceat(stems.power, first, axis=0, dtype=np.float64) / counts
+    moment = np.add.reduceat(stems.centroid_power, first, axis=0, dtype=np.float64) / counts
+    columns = np.zeros((len(first), len(STEM_NAMES), 3))
+    columns[:, :, 0] = np.sqrt(np.maximum(power, 0.0))
+    columns[:, :, 1] = np.where(power > _NO_POWER, moment / np.maximum(power, _NO_POWER), 0.0)
+    columns[:, :, 2] = power / np.maximum(power.sum(axis=1, keepdims=True), _NO_POWER)
+    return columns.reshape(len(first), -1)
+
+
+def frames_to_features(frames: FrameFeatures, grid: BeatGrid) -> BeatFeatures:
+    """Average frame features over the beats of `grid`.
+
+    Raises:
+        ParameterError: If the grid is not of this audio: the durations differ by more than 0.1 s.
+    """
+    if abs(grid.duration - frames.duration_s) > 0.1:
+        raise ParameterError(f"the grid is of {grid.duration:.3f} s of audio; this lasts {frames.duration_s:.3f} s")
+    first, counts = _per_beat(frames, grid)
+    scalars = (
+        frames.onset_strength,
+        frames.rms,
+        frames.centroid,
+        frames.zero_crossing_rate,
+        frames.rolloff,
+        frames.bandwidth,
+        frames.flatness,
+    )
+    per_frame = np.concatenate(
+        [np.stack(scalars, axis=1), frames.contrast, frames.mfcc, frames.mfcc_delta, frames.chroma], axis=1
+    )
+    spectral = np.add.reduceat(per_frame, first, axis=0, dtype=np.float64) / counts
+    difference = np.diff(spectral, axis=0, prepend=spectral[:1])
+    values = np.concatenate(
+        [spectral, difference, _grid_columns(grid), _stem_columns(frames, first, counts)], axis=1
+    ).astype(np.float32)
+    return BeatFeatures(values, grid)
+
+
+def _song_frames(analyser: FrameAnalyser, name: str, *, duration_s: float) -> FrameFeatures:
+    """The frames of a whole song, refused if it is too short or silent."""
+    if duration_s < MIN_SONG_S:
+        raise AudioError(f"{name}: lasts {duration_s:.2f} s; a song lasts at least {MIN_SONG_S:g} s")
+    frames = analyser.finish(duration_s=duration_s)
+    if frames.peak < 10 ** (SILENCE_DBFS / 20):
+        raise AudioError(f"{name}: silent: no sample reaches {SILENCE_DBFS:g} dBFS")
+    return frames
+
+
+def extract_features(clip: AudioClip, grid: BeatGrid | None = None) -> BeatFeatures:
+    """The features of audio in memory.
+
+    Args:
+        clip: Any rate and number of channels.
+        grid: Its beats; None to track them.
+
+    Raises:
+        AudioError: If the clip is shorter than 4 s, silent, or holds values that are not finite.
+        ParameterError: If `grid` is not of this audio.
+    """
+    if not np.isfinite(clip.samples).all():
+        raise AudioError("clip: samples that are not finite numbers")
+    analyser = FrameAnalyser()
+    mono = clip.samples[0] if clip.n_channels == 1 else clip.samples.mean(axis=0, dtype=np.float32)
+    analyser.push(resample(AudioClip(np.ascontiguousarray(mono)[None], clip.sample_rate), SAMPLE_RATE).samples[0])
+    frames = _song_frames(analyser, "clip", duration_s=clip.duration_s)
+    return frames_to_features(frames, grid or track_beats(frames))
+
+
+@dataclass(frozen=True)
+class AnalysedSong:
+    """What `analyse` found out about one file.
+
+    Attributes:
+        features: 121 features per beat, with the grid.
+        sha256: Digest of the bytes that were decoded.
+        sample_rate: Of the file, Hz.
+        n_channels: Of the file.
+        duration_s: Length, s.
+        loudness_db: Integrated loudness of the mono mix, LUFS.
+    """
+
+    features: BeatFeatures
+    sha256: str
+    sample_rate: int
+    n_channels: int
+    duration_s: float
+    loudness_db: float
+
+
+def analyse(path: Path | str, *, grid: BeatGrid | None = None) -> AnalysedSong:
+    """Decode a file, find its beats, and extract its features, in one pass and bounded memory.
+
+    Args:
+        path: Any readable audio file.
+        grid: Beats to use instead of the tracker's.
+
+    Raises:
+        AudioError: If the file cannot be decoded, is shorter than 4 s, or is silent.
+        ParameterError: If `grid` is longer than the audio.
+    """
+    analyser = FrameAnalyser()
+    with open_audio(path) as stream:
+        for block in mono_blocks(stream, SAMPLE_RATE):
+            analyser.push(block)
+    duration_s = stream.n_samples / stream.sample_rate
+    frames = _song_frames(analyser, path_to_text(path), duration_s=duration_s)
+    return AnalysedSong(
+        features=frames_to_features(frames, grid or track_beats(frames)),
+        sha256=stream.sha256,
+        sample_rate=stream.sample_rate,
+        n_channels=stream.n_channels,
+        duration_s=duration_s,
+        loudness_db=frames.loudness_db,
+    )
+
+
+def warm_up() -> None:
+    """Compile every kernel that `analyse` and `extract_features` use, or load it from numba's cache."""
+    noise = np.random.default_rng(0).standard_normal((1, 6 * SAMPLE_RATE)).astype(np.float32) * np.float32(0.1)
+    extract_features(AudioClip(noise, SAMPLE_RATE))
+
+
+_GRID_COLUMNS = ("beat_time_s", "beat_position")
+_SCHEMA = "editorbot.features/1"
+_MAX_FILE_BYTES = 512 * 2**20
+_MAX_BEATS = 200_000
+_EXTRACTION = {
+    "schema": _SCHEMA,
+    "extractor_version": EXTRACTOR_VERSION,
+    "sample_rate": str(SAMPLE_RATE),
+    "hop_length": str(HOP_LENGTH),
+    "n_fft": str(N_FFT),
+}
+
+
+def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[str, str] | None = None) -> None:
+    """Write the features of one song as Parquet, a row per beat, in one step.
+
+    Columns are `beat_time_s`, `beat_position` and `FEATURE_NAMES`. The schema's metadata holds how they were made, the
+    duration and confidence of the grid, and `metadata`.
+
+    Args:
+        path: File to write.
+        features: Features and grid.
+        metadata: More to keep with them, for example `sha256`; text that is not valid Unicode is refused.
+    """
+    grid = features.grid
+    kept = {
+        **_EXTRACTION,
+        "tracker": TRACKER,
+        "duration_s": repr(float(grid.duration)),
+        "confidence": repr(float(grid.confidence)),
+        **(metadata or {}),
+    }
+    columns = [pa.array(grid.times), pa.array(grid.positions)]
+    columns += [pa.array(np.ascontiguousarray(features.values[:, i])) for i in range(N_FEATURES)]
+    fields = [
+        pa.field("beat_time_s", pa.float64(), nullable=False),
+        pa.field("beat_position", pa.int64(), nullable=False),
+    ]
+    fields += [pa.field(name, pa.float32(), nullable=False) for name in FEATURE_NAMES]
+    table = pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=kept))
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            use_dictionary=False,
+            compression="NONE",
+            write_page_checksum=True,
+            row_group_size=max(table.num_rows, 1),
+        )
+
+
+def load_features(path: Path | str) -> BeatFeatures:
+    """Read what `save_features` wrote.
+
+    Raises:
+        FormatError: If the file is missing, damaged, or its columns are not `FEATURE_NAMES`.
+    """
+    return read_features(path).features
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Features from a file, and the metadata that was kept with them."""
+
+    features: BeatFeatures
+    metadata: dict[str, str]
+
+
+def read_features(path: Path | str) -> StoredFeatures:
+    """Read what `save_features` wrote, with its metadata.
+
+    Raises:
+        FormatError: If the file is missing, damaged, or its columns are not `FEATURE_NAMES`.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise FormatError(f"{path.stat().st_size} bytes; at most {_MAX_FILE_BYTES} are read as features")
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            metadata = _check_layout(file)
+            table = file.read()
+        grid = BeatGrid(
+            times=table.column("beat_time_s").to_numpy(),
+            positions=table.column("beat_position").to_numpy(),
+            duration=float(metadata["duration_s"]),
+            confidence=float(metadata["confidence"]),
+        )
+        values = np.stack([table.column(name).to_numpy() for name in FEATURE_NAMES], axis=1)
+        return StoredFeatures(BeatFeatures(values, grid), metadata)
+    except (OSError, KeyError, ValueError, pa.ArrowException, EditorBotError) as error:
+        raise FormatError(f"{path}: not the features of a song: {error}; ingest the songs again") from error
+
+
+def _check_layout(file: Any) -> dict[str, str]:
+    """The metadata of a file whose columns, types and size are those of features."""
+    schema = file.schema_arrow
+    expected = [*_GRID_COLUMNS, *FEATURE_NAMES]
+    if schema.names != expected:
+        different = [i for i, (a, b) in enumerate(zip(schema.names, expected, strict=False)) if a != b]
+        where = f"; column {different[0]} is {schema.names[different[0]]!r}" if different else ""
+        raise FormatError(f"{len(schema.names)} columns, expected {len(expected)} (2 of the grid, 121 features){where}")
+    types = [pa.float64(), pa.int64(), *[pa.float32()] * N_FEATURES]
+    if schema.types != types:
+        raise FormatError("columns are not float64, int64 and 121 times float32")
+    if not 1 <= file.metadata.num_rows <= _MAX_BEATS:
+        raise FormatError(f"{file.metadata.num_rows} rows; 1-{_MAX_BEATS} are read")
+    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    for key, value in _EXTRACTION.items():
+        if metadata.get(key) != value:
+            raise FormatError(f"{key} is {metadata.get(key)!r}, expected {value!r}")
+    return metadata

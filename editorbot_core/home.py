@@ -19,3 +19,8 @@ def champion_path(home: Path) -> Path:
 def champion_reward_path(home: Path) -> Path:
     """The reward model that the champion was trained on."""
     return home / "models" / "champion_reward.pt"
+
+
+def database_url() -> str:
+    """Address of the preference store: EDITORBOT_DATABASE_URL, else a SQLite file in the folder of local results."""
+    return os.environ.get("EDITORBOT_DATABASE_URL") or f"sqlite:///{home_folder() / 'preferences.db'}"

@@ -1,0 +1,300 @@
+"""Evaluation on songs that nothing was learned from, the champion, and its edits to listen to."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+from filelock import FileLock
+
+from assets.figures import png, shown, table_metadata
+from assets.home import Home
+from assets.ingestion import songs_of
+from assets.memo import Memo, latest_materialization, metadata_value
+from assets.promotion import (
+    Gain,
+    empty_folder,
+    export_weights,
+    is_better,
+    last_champion,
+    paired_gain,
+    record_decision,
+)
+from assets.records import params, provenance
+from assets.registry import registry
+from assets.resources import RegisteredVersion, Tracking
+from assets.tables import table_version
+from assets.weights import weights_of
+from editorbot_core.errors import GateError, StoreError
+from editorbot_core.files import sha256_file
+from editorbot_core.home import champion_path, champion_reward_path
+from editorbot_core.progress import Progress
+
+if TYPE_CHECKING:
+    from editorbot_core.baselines import Editor
+
+CONTENDERS = ("ppo_policy", "dpo_policy")
+_N_CANDIDATES = 16
+
+
+def _editors(
+    context: dg.AssetExecutionContext, home: Home, tracking: Tracking, opponent: RegisteredVersion | None
+) -> "dict[str, Editor]":
+    """The baselines, a random editor, our policies, and the champion if it is none of these."""
+    import numpy as np
+
+    from editorbot_core.baselines import BASELINES, random_edit
+    from editorbot_core.editors import policy_editor
+    from editorbot_core.policy_files import load_policy
+    from editorbot_core.rewards.learned import load_reward
+
+    config = home.config()
+    device = home.device()
+    rng = np.random.default_rng(config.seed)
+    files = {name: weights_of(context.instance, name).path for name in ("reference_policy", *CONTENDERS)}
+    if opponent is not None:
+        files["champion"] = tracking.fetch(registry().policy_name, opponent)
+    reward = load_reward(weights_of(context.instance, "reward_model").path, device=device)
+    policies = {name: load_policy(path, device).policy for name, path in files.items()}
+    return {
+        "random": lambda song, target_s: random_edit(song, target_s, rng=rng),
+        **BASELINES,
+        **{name: policy_editor(policy, device=device) for name, policy in policies.items()},
+        f"ppo_best_of_{_N_CANDIDATES}": policy_editor(
+            policies["ppo_policy"], n_candidates=_N_CANDIDATES, reward=reward, device=device
+        ),
+    }
+
+
+@dg.asset(
+    group_name="evaluation",
+    io_manager_key="tables",
+    kinds={"parquet", "mlflow"},
+    deps=["beat_features", "reference_policy", "reward_model", "ppo_policy", "dpo_policy"],
+)
+def policy_evaluation(
+    context: dg.AssetExecutionContext,
+    home: Home,
+    tracking: Tracking,
+    progress: dg.ResourceParam[Progress],
+    song_library: pd.DataFrame,
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Policies, the champion and the baselines on held-out songs: a row per song, target length and editor."""
+    names = registry()
+    new = {name: weights_of(context.instance, name).sha256 for name in ("reference_policy", *CONTENDERS)}
+    worn = tracking.aliased(names.policy_name, names.champion)
+    opponent = worn if worn is not None and worn.sha256 not in new.values() else None
+    memo = Memo(context, home, settings=("seed", "eval_ratios"))
+    # The champion is one of these policies, or still the one they were compared with.
+    same_opponent = opponent is None or memo.recall("opponent_sha256") == opponent.sha256
+    if memo.unchanged and same_opponent and home.tables.exists(memo.name):
+        return memo.again(value=home.tables.read(memo.name))
+    from editorbot_core.evaluation import evaluate, evaluation_figures
+
+    config = home.config()
+    songs = songs_of(home, song_library, "eval")
+    with tracking.stage(context, inputs=memo.inputs, params=params(home, ("seed", "eval_ratios"))) as stage:
+        evaluation = evaluate(
+            _editors(context, home, tracking, opponent), songs, ratios=config.eval_ratios, progress=progress
+        )
+        table = evaluation.table()
+        images = {name: png(figure) for name, figure in evaluation_figures(evaluation).items()}
+        for name, image in images.items():
+            stage.plot(name, image)
+        stage.table("evaluation", table.reset_index())
+        challenger = max(CONTENDERS, key=lambda name: table.at[name, "quality"])
+        wearing = [name for name, sha256 in new.items() if worn is not None and sha256 == worn.sha256]
+        against = "champion" if opponent is not None else next(iter(wearing), "reference_policy")
+        against = "reference_policy" if against == challenger else against
+        gain = paired_gain(evaluation.rows, challenger, against, seed=config.seed)
+        wins = {
+            f"eval/win_vs_{short}": evaluation.wins(challenger, other).share
+            for short, other in (
+                *(("dp", "dp_bars"), ("onecut", "one_cut"), ("keepall", "keep_all")),
+                *(("reference", "reference_policy"), ("random", "random")),
+            )
+        }
+        metrics = {
+            **{
+                f"eval/{name}_{editor}": value
+                for editor in evaluation.editors
+                for name, value in evaluation.metrics(editor).items()
+                if name in ("quality", "bar_position_continues", "four_bar_continues", "phrase_both_sides", "coverage")
+            },
+            **wins,
+            "eval/challenger_gain": gain.mean,
+            "eval/challenger_gain_probability": gain.probability,
+        }
+        stage.log(metrics, 0)
+        stage.tags.update({"challenger": challenger, **provenance(context, memo, *CONTENDERS)})
+    return memo.made(
+        table_version(evaluation.rows),
+        {
+            "challenger": challenger,
+            "challenger_sha256": new[challenger],
+            "challenger_against": against,
+            "challenger_gain": gain.mean,
+            "challenger_gain_probability": gain.probability,
+            "opponent_sha256": opponent.sha256 if opponent else "",
+            "n_songs": len(songs),
+            "summary": table_metadata(table.reset_index().to_dict("records")),
+            "text": dg.MetadataValue.md(f"```\n{evaluation.text()}\n```"),
+            **wins,
+            **shown(images),
+            **tracking.metadata(stage),
+        },
+        value=evaluation.rows,
+    )
+
+
+@dg.asset(group_name="evaluation", kinds={"mlflow"}, deps=["policy_evaluation", "reward_model"])
+def champion(context: dg.AssetExecutionContext, home: Home, tracking: Tracking) -> dg.MaterializeResult:
+    """The policy in use. The alias moves only to a challenger that is better and passed every gate."""
+    home.state.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.state / "champion.lock", timeout=60):
+        memo = Memo(context, home)
+        names = registry()
+        evaluated = latest_materialization(context.instance, "policy_evaluation")
+        worn = tracking.aliased(names.policy_name, names.champion)
+        if memo.unchanged and worn is not None:
+            if worn.sha256 == memo.recall("champion_sha256") and _exported(home, worn):
+                return memo.again()
+            if worn.sha256 != memo.recall("champion_sha256"):
+                # Somebody moved the alias; the registry is right.
+                record_decision(home.path, "followed", version=worn.version, sha256=worn.sha256)
+        else:
+            worn = _decide(context, home, tracking, evaluated, worn)
+        export_weights(tracking.fetch(names.policy_name, worn), champion_path(home.path))
+        reward = tracking.aliased(names.reward_name, names.champion)
+        if reward is not None:
+            export_weights(tracking.fetch(names.reward_name, reward), champion_reward_path(home.path))
+        decision = last_champion(home.path) or {}
+    return memo.made(
+        worn.sha256[:32],
+        {
+            "champion_version": worn.version,
+            "champion_sha256": worn.sha256,
+            "champion_asset": worn.tags.get("asset", ""),
+            "decision": str(decision.get("action", "")),
+            "reason": str(decision.get("reason", "")),
+            "weights": str(champion_path(home.path)),
+        },
+    )
+
+
+def _exported(home: Home, worn: RegisteredVersion) -> bool:
+    path = champion_path(home.path)
+    return path.is_file() and sha256_file(path) == worn.sha256
+
+
+def _decide(
+    context: dg.AssetExecutionContext,
+    home: Home,
+    tracking: Tracking,
+    evaluated: dg.AssetMaterialization | None,
+    worn: RegisteredVersion | None,
+) -> RegisteredVersion:
+    """Promote the challenger or keep the champion, compare-and-set; returns who is the champion now."""
+    names = registry()
+
+    def said(name: str) -> str:
+        return str(metadata_value(evaluated, name) or "")
+
+    gain = {name: float(metadata_value(evaluated, f"challenger_{name}")) for name in ("gain", "gain_probability")}
+    challenger = tracking.find_version(names.policy_name, said("challenger_sha256"))
+    if challenger is None:
+        raise StoreError(
+            f"{names.policy_name} holds no version of {said('challenger')} yet: MLflow did not answer when it was "
+            "trained; run again, which sends what is waiting first"
+        )
+    tracking.set_alias(names.policy_name, names.challenger, challenger.version)
+    if worn is not None and worn.sha256 == challenger.sha256:
+        record_decision(home.path, "kept", version=worn.version, sha256=worn.sha256, reason="it is the challenger")
+        return worn
+    contenders = {weights_of(context.instance, name).sha256 for name in ("reference_policy", *CONTENDERS)}
+    if worn is not None and worn.sha256 != said("opponent_sha256") and worn.sha256 not in contenders:
+        raise GateError("the champion changed since the evaluation; materialize policy_evaluation again")
+    better = is_better(Gain(gain["gain"], gain["gain_probability"], 0), names.promotion)
+    reason = (
+        f"{said('challenger')} gains {gain['gain']:+.2f} points over {said('challenger_against')}, "
+        f"more than nothing in {gain['gain_probability']:.0%} of resamples "
+        f"({names.promotion.min_gain_probability:.0%} needed)"
+    )
+    if better:
+        chosen = challenger
+    elif worn is not None:
+        record_decision(home.path, "kept", version=worn.version, sha256=worn.sha256, reason=reason, **gain)
+        return worn
+    else:
+        # There is no champion yet, and the warm start is not beaten: it is the best policy there is.
+        reference = weights_of(context.instance, "reference_policy").sha256
+        found = tracking.find_version(names.policy_name, reference)
+        if found is None:
+            raise StoreError(f"{names.policy_name} holds no version of reference_policy yet; run again")
+        chosen, reason = found, f"{reason}; the warm start is kept"
+    tracking.set_alias(
+        names.policy_name, names.champion, chosen.version, {"gates": "passed", "promotion_reason": reason}
+    )
+    reward = tracking.find_version(names.reward_name, weights_of(context.instance, "reward_model").sha256)
+    if reward is not None:
+        tracking.set_alias(names.reward_name, names.champion, reward.version)
+    record_decision(
+        home.path,
+        "promoted",
+        version=chosen.version,
+        sha256=chosen.sha256,
+        previous=worn.version if worn else "",
+        dagster_run_id=context.run.run_id,
+        reason=reason,
+        **gain,
+    )
+    context.log.info(f"champion is version {chosen.version}: {reason}")
+    return chosen
+
+
+@dg.asset(group_name="evaluation", kinds={"audio"}, deps=["beat_features", "champion"])
+def edited_songs(
+    context: dg.AssetExecutionContext,
+    home: Home,
+    progress: dg.ResourceParam[Progress],
+    song_library: pd.DataFrame,
+) -> dg.MaterializeResult:
+    """Edits of the held-out songs by the champion, as audio to listen to and EDLs to work on."""
+    folder = home.path / "renders" / "edited_songs"
+    memo = Memo(context, home, settings=("eval_ratios",))
+    if memo.unchanged and len(list(folder.glob("*.flac"))) == memo.recall("n_edits"):
+        return memo.again()
+    from dataclasses import replace
+
+    from editorbot_core.audio import read_audio, write_audio
+    from editorbot_core.editors import policy_editor
+    from editorbot_core.interchange import write_edl
+    from editorbot_core.policy_files import load_policy
+    from editorbot_core.render import align_joins, render
+
+    config = home.config()
+    device = home.device()
+    editor = policy_editor(load_policy(champion_path(home.path), device).policy, device=device)
+    empty_folder(folder)
+    rows = []
+    songs = songs_of(home, song_library, "eval")
+    for done, song in enumerate(songs):
+        progress("render", done, len(songs))
+        clip = read_audio(song.path)
+        for ratio in config.eval_ratios:
+            edl = editor(song, ratio * song.duration)
+            edl = replace(edl, segments=align_joins(clip, edl.segments))
+            target = folder / f"{song.track_id}-{round(100 * ratio)}.flac"
+            write_audio(target, render(clip, edl.segments))
+            write_edl(target.with_suffix(".json"), edl)
+            rows.append(
+                {
+                    "song": song.path,
+                    "was_s": round(song.duration, 1),
+                    "is_s": round(edl.duration_s, 1),
+                    "joins": len(edl.segments) - 1,
+                    "audio": str(target),
+                }
+            )
+    progress("render", len(songs), len(songs))
+    version = sha256_file(champion_path(home.path))[:16] + memo.inputs[:16]
+    return memo.made(version, {"folder": str(folder), "n_edits": len(rows), "edits": table_metadata(rows)})

@@ -1,0 +1,215 @@
+"""Pairs of edits to be compared, and what was answered."""
+
+import json
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+
+from assets.home import Home
+from assets.ingestion import PARTS, songs_of
+from assets.memo import Memo
+from assets.tables import table_version
+from assets.weights import weights_of
+from editorbot_core.progress import Progress
+
+if TYPE_CHECKING:
+    from editorbot_core.edits import EditDecisionList
+    from editorbot_core.policy import Policy
+    from editorbot_core.preferences import EditPair, Preference, PreferenceStore
+    from editorbot_core.songs import Song
+
+# Pairs of songs that are only judged on, as a share of the pairs of the others: enough to report an accuracy.
+TEST_SHARE = 0.25
+QUEUE_LENGTH = 400
+_TARGETS = (0.4, 0.5, 0.65, 0.8)
+_SAMPLES_PER_TARGET = 2
+
+
+def pairs_table(pairs: "list[EditPair]", part: str) -> pd.DataFrame:
+    """A row per pair; the two edits as JSON."""
+    from editorbot_core.interchange import edl_to_dict
+
+    return pd.DataFrame(
+        [
+            {
+                "pair_id": pair.pair_id,
+                "track_id": pair.a.track_id,
+                "part": part,
+                "target_duration_s": pair.a.target_duration_s,
+                "origin": pair.origin,
+                "a": json.dumps(edl_to_dict(pair.a), allow_nan=False),
+                "b": json.dumps(edl_to_dict(pair.b), allow_nan=False),
+            }
+            for pair in pairs
+        ]
+    )
+
+
+def pairs_of(table: pd.DataFrame) -> "list[EditPair]":
+    """The pairs of a table that `pairs_table` made."""
+    from editorbot_core.interchange import edl_from_dict
+    from editorbot_core.preferences import EditPair
+
+    return [
+        EditPair(
+            row["pair_id"], edl_from_dict(json.loads(row["a"])), edl_from_dict(json.loads(row["b"])), row["origin"]
+        )
+        for row in table.to_dict("records")
+    ]
+
+
+def sampled_edits(policy: "Policy", songs: "list[Song]", *, seed: int) -> "dict[str, list[EditDecisionList]]":
+    """Edits that the policy makes of every song, a few for each of a few targets, by track id."""
+    import torch
+
+    from editorbot_core.rollout import sample_edits
+    from editorbot_core.songs import collate
+
+    per_song = torch.tensor(_TARGETS).repeat_interleave(_SAMPLES_PER_TARGET)
+    index = torch.arange(len(songs)).repeat_interleave(len(per_song))
+    rollout = sample_edits(
+        policy,
+        collate(songs),
+        song_index=index,
+        target_ratio=per_song.repeat(len(songs)),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    edits: dict[str, list[EditDecisionList]] = {song.track_id: [] for song in songs}
+    for i, ratio, actions in zip(index.tolist(), per_song.tolist() * len(songs), rollout.actions.numpy(), strict=True):
+        song = songs[i]
+        edits[song.track_id].append(
+            song.edl(
+                actions[: song.units.n_units],
+                target_duration_s=ratio * song.duration,
+                model={"name": "reference_policy"},
+            )
+        )
+    return edits
+
+
+@dg.asset(
+    group_name="preferences", io_manager_key="tables", kinds={"parquet"}, deps=["beat_features", "reference_policy"]
+)
+def edit_pairs(
+    context: dg.AssetExecutionContext, home: Home, progress: dg.ResourceParam[Progress], song_library: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """Pairs of edits that wait for a listener, most informative first, some of them by the reference policy."""
+    import numpy as np
+
+    from editorbot_core.pairs import propose_pairs
+    from editorbot_core.policy_files import load_policy
+    from editorbot_core.rating.queue import pairs_path, write_pairs
+
+    memo = Memo(context, home, settings=("seed", "n_pairs"))
+    if memo.unchanged and home.tables.exists(memo.name) and pairs_path(home.path).is_file():
+        return memo.again(value=home.tables.read(memo.name))
+    config = home.config()
+    rng = np.random.default_rng(config.seed)
+    policy = load_policy(weights_of(context.instance, "reference_policy").path).policy
+    tables, pairs = [], {}
+    for part, share in zip(PARTS, (1.0, TEST_SHARE), strict=True):
+        songs = songs_of(home, song_library, part)
+        pairs[part] = propose_pairs(
+            songs,
+            n_pairs=max(1, round(share * config.n_pairs)) * len(songs),
+            rng=rng,
+            policy_edits=sampled_edits(policy, songs, seed=config.seed),
+            progress=progress,
+        )
+        tables.append(pairs_table(pairs[part], part))
+    frame = pd.concat(tables, ignore_index=True)
+    write_pairs(pairs_path(home.path), pairs["train"][:QUEUE_LENGTH])
+    return memo.made(
+        table_version(frame),
+        {
+            "n_train": len(pairs["train"]),
+            "n_eval": len(pairs["eval"]),
+            "waiting": str(pairs_path(home.path)),
+            "origins": dg.MetadataValue.json(frame["origin"].value_counts().to_dict()),
+        },
+        value=frame,
+    )
+
+
+@dg.asset(group_name="preferences", io_manager_key="tables", kinds={"parquet", "sqlite"}, deps=["beat_features"])
+def preferences(
+    context: dg.AssetExecutionContext, home: Home, song_library: pd.DataFrame, edit_pairs: pd.DataFrame
+) -> dg.MaterializeResult[pd.DataFrame]:
+    """The answers given so far, by people and by the bootstrap listener, as they are in the store right now."""
+    from editorbot_core.preferences import PreferenceStore
+
+    with PreferenceStore(home.database_url) as store:
+        memo = Memo(context, home, settings=("seed",), other={"store": store.digest()})
+        if memo.unchanged and home.tables.exists(memo.name):
+            return memo.again(value=home.tables.read(memo.name))
+        n_new = _label_by_listener(store, home, song_library, edit_pairs)
+        memo = Memo(context, home, settings=("seed",), other={"store": store.digest()})
+        parts = song_library.set_index("track_id")["part"].to_dict()
+        known = [answer for answer in store if answer.track_id in parts]
+        n_other = store.count() - len(known)
+    frame = pd.DataFrame(
+        [
+            {
+                "answer_id": answer.answer_id,
+                "track_id": answer.track_id,
+                "part": parts[answer.track_id],
+                "target_duration_s": answer.a.target_duration_s,
+                "label": float(answer.label),
+                "strength": answer.strength,
+                "confidence": answer.confidence,
+                "rater": answer.rater,
+                "source": answer.source,
+                "round": answer.round,
+                "created_at": answer.created_at,
+            }
+            for answer in known
+        ]
+    )
+    counts = frame["source"].value_counts()
+    n_person = int(counts.get("person", 0))
+    decided = frame[frame["label"] != 0.5]
+    if n_person == 0:
+        context.log.warning("no person has rated anything yet: every answer is by the bootstrap listener")
+    return memo.made(
+        table_version(frame.drop(columns="created_at")),
+        {
+            "n_person": n_person,
+            "n_bootstrap": int(counts.get("bootstrap", 0)),
+            "n_new_bootstrap": n_new,
+            "n_train_decided": int((decided["part"] == "train").sum()),
+            "n_eval_decided": int((decided["part"] == "eval").sum()),
+            "n_of_other_songs": n_other,
+        },
+        value=frame,
+    )
+
+
+def _label_by_listener(
+    store: "PreferenceStore", home: Home, song_library: pd.DataFrame, edit_pairs: pd.DataFrame
+) -> int:
+    """Let the bootstrap listener answer the pairs it has not answered; return how many those were."""
+    import numpy as np
+
+    from editorbot_core.bootstrap import BootstrapListener
+
+    answered = {answer.answer_id for answer in store.stream(source="bootstrap")}
+    songs = {song.track_id: song for song in songs_of(home, song_library)}
+    listener = BootstrapListener()
+    seed = home.config().seed
+    answers = []
+    for pair in pairs_of(edit_pairs):
+        rng = np.random.default_rng([seed, int(pair.pair_id[:16], 16)])
+        answer = listener.prefer(songs[pair.a.track_id], pair, rng)
+        if answer.answer_id not in answered:
+            answers.append(answer)
+    return store.add_many(answers)
+
+
+def answers_of(home: Home, preferences: pd.DataFrame, part: str) -> "list[Preference]":
+    """The answers of a snapshot about the songs of one part, with their edits."""
+    from editorbot_core.preferences import PreferenceStore
+
+    wanted = set(preferences.loc[preferences["part"] == part, "answer_id"])
+    with PreferenceStore(home.database_url) as store:
+        return [answer for answer in store if answer.answer_id in wanted]

@@ -1,0 +1,166 @@
+"""Editors that a policy drives: a song and a target length in seconds to an edit decision list.
+
+The same policy, song, target and seed give the same edit, whatever was edited before.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from editorbot_core.edits import EditDecisionList, compile_actions
+from editorbot_core.errors import ParameterError
+from editorbot_core.files import digest
+from editorbot_core.policy import Policy
+from editorbot_core.rollout import sample_edits
+from editorbot_core.songs import EditBatch, Song, collate
+
+Editor = Callable[[Song, float], EditDecisionList]
+RewardFunction = Callable[[EditBatch], torch.Tensor]
+
+# Candidates sampled for every one that is wanted, because some turn out equal.
+_OVERSAMPLING = 2
+
+
+class _Candidates(NamedTuple):
+    """Distinct edits of one song, the greedy one first: the batch and log-probability per edit, float32 (n,)."""
+
+    edits: EditBatch
+    log_probs: torch.Tensor
+
+
+def _generator(device: torch.device, seed: int, song: Song, target_s: float) -> torch.Generator:
+    """A generator that depends on the seed, the song and the target alone."""
+    mixed = int(digest([seed, song.track_id, float(target_s)])[:15], 16)
+    return torch.Generator(device).manual_seed(mixed)
+
+
+def _first_of_each_sound(edits: EditBatch) -> list[int]:
+    """Rows of the edits that do not sound like an earlier one: other actions may play the same order."""
+    seen: set[tuple[int, ...]] = set()
+    rows = []
+    for row, order in enumerate(compile_actions(edits.actions, edits.unit_mask).units.tolist()):
+        key = tuple(unit for unit in order if unit >= 0)
+        if key not in seen:
+            seen.add(key)
+            rows.append(row)
+    return rows
+
+
+def _sample_candidates(
+    policy: Policy, song: Song, target_s: float, *, n: int, seed: int, temperature: float
+) -> _Candidates:
+    device = policy.device
+    songs = collate([song]).to(device)
+    ratio = torch.full((1 + _OVERSAMPLING * (n - 1),), target_s / song.duration, device=device)
+    index = torch.zeros(len(ratio), dtype=torch.int64, device=device)
+    greedy = sample_edits(policy, songs, song_index=index[:1], target_ratio=ratio[:1], greedy=True)
+    rollouts = [greedy]
+    if n > 1:
+        generator = _generator(device, seed, song, target_s)
+        rollouts.append(
+            sample_edits(
+                policy,
+                songs,
+                song_index=index[1:],
+                target_ratio=ratio[1:],
+                generator=generator,
+                temperature=temperature,
+            )
+        )
+    everything = EditBatch(songs, index, torch.cat([r.actions for r in rollouts]), ratio)
+    log_probs = torch.cat([r.log_probs.sum(1) for r in rollouts])
+    rows = torch.tensor(_first_of_each_sound(everything)[:n], device=device)
+    return _Candidates(EditBatch(songs, index[rows], everything.actions[rows], ratio[rows]), log_probs[rows])
+
+
+def candidate_edits(
+    policy: Policy,
+    song: Song,
+    target_s: float,
+    *,
+    n: int,
+    reward: RewardFunction | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    model: Mapping[str, object] | None = None,
+) -> list[EditDecisionList]:
+    """Up to `n` edits that sound different, best first; fewer if the policy has fewer ideas.
+
+    Args:
+        policy: Proposes the greedy edit and samples, on its own device.
+        song: What to edit.
+        target_s: Duration asked for, s.
+        n: How many candidates, at least 1.
+        reward: Ranks them; without one, the policy's log-probability does.
+        seed: Of the samples.
+        temperature: Above 1 proposes more freely.
+        model: Name and version written into the EDLs.
+
+    Returns:
+        EDLs whose `scores` hold `log_prob` and, if there is a reward, `reward`.
+
+    Raises:
+        ParameterError: If `n` is below 1 or the target is not positive.
+    """
+    if n < 1 or not np.isfinite(target_s) or target_s <= 0:
+        raise ParameterError(f"n must be at least 1 and target_s positive; got {n} and {target_s}")
+    candidates = _sample_candidates(policy, song, target_s, n=n, seed=seed, temperature=temperature)
+    with torch.no_grad():
+        rewards = reward(candidates.edits) if reward is not None else None
+    ranking = candidates.log_probs if rewards is None else rewards
+    edls = []
+    for row in ranking.argsort(descending=True, stable=True).tolist():
+        actions = candidates.edits.actions[row, : song.units.n_units].cpu().numpy()
+        edl = song.edl(actions, target_duration_s=target_s, model=dict(model or {"name": "policy"}))
+        scores = {"log_prob": float(candidates.log_probs[row])}
+        if rewards is not None:
+            scores["reward"] = float(rewards[row])
+        edls.append(edl.with_scores(**scores))
+    return edls
+
+
+def policy_editor(
+    policy: Policy,
+    *,
+    n_candidates: int = 1,
+    reward: RewardFunction | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    temperature: float = 1.0,
+    model: Mapping[str, object] | None = None,
+) -> Editor:
+    """An editor that takes the greedy edit, or the best of several candidates by `reward`.
+
+    Args:
+        policy: The policy; it is moved to `device` if one is given.
+        n_candidates: The greedy edit and this many less one samples.
+        reward: Chooses; needed if there is more than one candidate.
+        seed: Of the samples; with the song and the target it decides everything.
+        device: Where to run; where the policy is by default.
+        temperature: Of the samples.
+        model: Name and version written into the EDLs.
+
+    Raises:
+        ParameterError: If there are several candidates and nothing to choose by.
+    """
+    if n_candidates < 1 or (n_candidates > 1 and reward is None):
+        raise ParameterError(f"{n_candidates} candidates need a reward to choose by (and must be at least 1)")
+    if device is not None:
+        policy.to(device)
+    policy.eval()
+
+    def edit(song: Song, target_s: float) -> EditDecisionList:
+        return candidate_edits(
+            policy,
+            song,
+            target_s,
+            n=n_candidates,
+            reward=reward,
+            seed=seed,
+            temperature=temperature,
+            model=model,
+        )[0]
+
+    return edit

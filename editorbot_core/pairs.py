@@ -1,0 +1,298 @@
+"""Pairs of edits: proposing them, choosing the ones worth a person's time, and turning answers into tensors.
+
+Proposals come from several generators, because a reward model knows only the kinds of edit it was shown: random walks,
+one cut, dynamic programming with random weights, the whole song, truncation, small changes to good edits and, where
+there is one, the policy's own edits. Both sides of a pair are edits of one song for one target.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from editorbot_core.baselines import DPWeights, dp_unit_actions, keep_all, one_cut, random_edit, truncate_and_fade
+from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, EditDecisionList
+from editorbot_core.errors import ParameterError
+from editorbot_core.preferences import EditPair, Preference
+from editorbot_core.progress import Progress
+from editorbot_core.rewards.learned import RewardEnsemble
+from editorbot_core.songs import EditBatch, Song, SongBatch, collate, stack_actions
+
+# How much answers of strength 0 (a tie), 1, 2 and 3 weigh in the loss.
+STRENGTH_WEIGHTS = (0.7, 0.7, 1.0, 1.3)
+# Edits per song and target, and pairs made of them.
+_POOL, _PAIRS_PER_POOL = 7, 8
+_LONG_SHARE, _LONGEST = 0.1, 1.25
+
+
+def mutated(actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A few small changes to an edit: joins moved by a few units, a unit flipped, looped, moved, or an end lost.
+
+    Args:
+        actions: Action ids per unit, int64 (n_units,), at least 4 units.
+        rng: Source of all choices.
+
+    Returns:
+        Other action ids of which at least one unit is played, int64 (n_units,).
+    """
+    n = len(actions)
+    while True:
+        out = actions.copy()
+        for _ in range(int(rng.integers(1, 4))):
+            kind = rng.random()
+            edges = np.flatnonzero(np.diff((out == CUT).astype(np.int64))) + 1
+            unit = int(rng.integers(1, n - 1))
+            if kind < 0.5 and len(edges):
+                edge, step = int(rng.choice(edges)), int(rng.choice([-4, -3, -2, -1, 1, 2, 3, 4]))
+                low, high = max(min(edge, edge + step), 1), min(max(edge, edge + step), n - 1)
+                out[low:high] = out[edge] if step < 0 else out[edge - 1]
+            elif kind < 0.7:
+                out[unit] = KEEP if out[unit] == CUT else CUT
+            elif kind < 0.78:
+                out[unit] = LOOP_2 + int(rng.integers(3))
+            elif kind < 0.86 and unit < n - 2:
+                out[unit] = REORDER_1 + int(rng.integers(min(4, n - 2 - unit)))
+            elif kind < 0.93:
+                out[: int(rng.integers(1, min(9, n)))] = CUT
+            else:
+                out[-int(rng.integers(1, min(9, n))) :] = CUT
+        if (out != CUT).any() and not np.array_equal(out, actions):
+            return out
+
+
+def _pool(
+    song: Song, target_s: float, given: Sequence[EditDecisionList], rng: np.random.Generator
+) -> list[tuple[str, EditDecisionList]]:
+    """Different edits of one song for one target, with what made them."""
+
+    def dp() -> EditDecisionList:
+        actions = dp_unit_actions(song, target_s, weights=DPWeights.sample(rng), rng=rng)
+        return song.edl(actions, target_duration_s=target_s, model={"name": "dp"})
+
+    def mutation() -> EditDecisionList:
+        good = [edl for _, edl in pool if edl.model.get("name") in ("dp", "one_cut") or edl in given]
+        base = good[int(rng.integers(len(good)))] if good else dp()
+        actions = mutated(base.unit_actions, rng)
+        return song.edl(actions, target_duration_s=target_s, model={"name": "mutation"})
+
+    makers: dict[str, tuple[float, Callable[[], EditDecisionList]]] = {
+        "mutation": (3.0, mutation),
+        "random": (2.0, lambda: random_edit(song, target_s, rng=rng)),
+        "dp": (2.0, dp),
+        "one_cut": (0.7, lambda: one_cut(song, target_s)),
+        "keep_all": (0.4, lambda: keep_all(song, target_s)),
+        "truncate_fade": (0.4, lambda: truncate_and_fade(song, target_s)),
+    }
+    share = np.array([weight for weight, _ in makers.values()])
+    pool = [("policy", edl) for edl in given]
+    seen = {edl.actions.tobytes() for edl in given}
+    n_tries = 0
+    while len(pool) < max(_POOL, len(given) + 3) and n_tries < 4 * _POOL:
+        n_tries += 1
+        name = "dp" if not pool else str(rng.choice(list(makers), p=share / share.sum()))
+        edl = makers[name][1]()
+        if edl.actions.tobytes() not in seen:
+            seen.add(edl.actions.tobytes())
+            pool.append((name, edl))
+    return pool
+
+
+def _fits(edl: EditDecisionList, song: Song) -> bool:
+    """Whether the edit's decisions are about the song's units as they are now."""
+    return np.array_equal(edl.units.unit_id, song.units.unit_id) and np.array_equal(edl.grid.times, song.grid.times)
+
+
+def propose_pairs(
+    songs: Sequence[Song],
+    *,
+    n_pairs: int,
+    rng: np.random.Generator,
+    policy_edits: Mapping[str, Sequence[EditDecisionList]] | None = None,
+    ratios: tuple[float, float] = (0.35, 0.95),
+    progress: Progress | None = None,
+) -> list[EditPair]:
+    """Pairs to be compared, evenly from all songs.
+
+    Args:
+        songs: What to edit; songs of fewer than 4 units are passed over.
+        n_pairs: Pairs wanted. Fewer come back only if the songs do not allow so many different ones.
+        rng: Source of all choices.
+        policy_edits: Edits of a policy by track id, on the songs' units; each is compared with edits for its own
+            target, and about half of the pairs of such a song involve them.
+        ratios: Targets over song durations are drawn from this range, and one in ten from its end to 1.25.
+        progress: Told about every pair.
+
+    Raises:
+        ParameterError: If there is nothing to edit, the range is empty, or a policy edit is on other units.
+    """
+    low, high = ratios
+    if not 0 < low <= high or n_pairs < 1:
+        raise ParameterError(f"ratios must be 0 < low <= high and n_pairs at least 1; got {ratios}, {n_pairs}")
+    usable = [song for song in songs if song.units.n_units >= 4]
+    if not usable:
+        raise ParameterError("no song has at least 4 units (bars), so there are no two edits to compare")
+    given = {track_id: list(edits) for track_id, edits in (policy_edits or {}).items()}
+    for song in usable:
+        if not all(_fits(edl, song) for edl in given.get(song.track_id, [])):
+            raise ParameterError(f"a policy edit of {song.track_id} is not on the song's units; make the edits again")
+    pairs: dict[str, EditPair] = {}
+    fruitless = 0
+    while len(pairs) < n_pairs and fruitless < 3 * len(usable):
+        for i in rng.permutation(len(usable)):
+            song = usable[int(i)]
+            own = given.get(song.track_id, [])
+            if own and rng.random() < 0.7:
+                lead = own[int(rng.integers(len(own)))]
+                target_s = lead.target_duration_s
+                same = [edl for edl in own if edl.target_duration_s == target_s and edl is not lead]
+                chosen = [lead, *(same[int(j)] for j in rng.permutation(len(same))[:2])]
+            else:
+                is_long = rng.random() < _LONG_SHARE and high < _LONGEST
+                target_s = song.duration * float(rng.uniform(high, _LONGEST) if is_long else rng.uniform(low, high))
+                chosen = []
+            pool = _pool(song, target_s, chosen, rng)
+            both = list(combinations(range(len(pool)), 2))
+            n_before = len(pairs)
+            for j in rng.permutation(len(both))[: min(_PAIRS_PER_POOL, n_pairs - len(pairs))]:
+                (first, a), (second, b) = (pool[k] for k in rng.permutation(both[int(j)]))
+                if not np.array_equal(a.actions, b.actions):
+                    pair = EditPair.of(a, b, origin=f"{first}~{second}")
+                    pairs.setdefault(pair.pair_id, pair)
+            fruitless = 0 if len(pairs) > n_before else fruitless + 1
+            if progress is not None:
+                progress("pairs", len(pairs), n_pairs)
+            if len(pairs) >= n_pairs:
+                break
+    return list(pairs.values())
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Answers as tensors.
+
+    Attributes:
+        songs: S songs, in the order they were given.
+        song_index: int64 (n,), the song of every pair.
+        actions_a: int64 (n, U).
+        actions_b: int64 (n, U).
+        target_ratio: float32 (n,), asked-for duration over the song's.
+        label: float32 (n,), P(a preferred): 1, 0.5 or 0.
+        confidence: float32 (n,), in [0, 1].
+        weight: float32 (n,), by strength.
+        source_index: int64 (n,), which of the given answers a row is.
+        n_refused: Answers left out because their song is not among the songs or has other units now.
+    """
+
+    songs: SongBatch
+    song_index: torch.Tensor
+    actions_a: torch.Tensor
+    actions_b: torch.Tensor
+    target_ratio: torch.Tensor
+    label: torch.Tensor
+    confidence: torch.Tensor
+    weight: torch.Tensor
+    source_index: torch.Tensor
+    n_refused: int
+
+    def __len__(self) -> int:
+        """Pairs in the batch."""
+        return len(self.song_index)
+
+    @property
+    def edits_a(self) -> EditBatch:
+        """The first sides."""
+        return EditBatch(self.songs, self.song_index, self.actions_a, self.target_ratio)
+
+    @property
+    def edits_b(self) -> EditBatch:
+        """The second sides."""
+        return EditBatch(self.songs, self.song_index, self.actions_b, self.target_ratio)
+
+    def select(self, index: torch.Tensor) -> "PairBatch":
+        """The pairs at `index`, of the same songs."""
+        rows = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name not in ("songs", "n_refused")}
+        return PairBatch(songs=self.songs, n_refused=self.n_refused, **rows)
+
+    def to(self, device: torch.device | str) -> "PairBatch":
+        """The same pairs on `device`."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "n_refused"}
+        return PairBatch(n_refused=self.n_refused, **moved)
+
+
+def pair_batch(preferences: Iterable[Preference], songs: Sequence[Song]) -> PairBatch:
+    """Answers about `songs` as tensors; answers that do not fit the songs' units are left out and counted."""
+    place = {song.track_id: i for i, song in enumerate(songs)}
+    kept: list[tuple[int, int, Preference]] = []
+    n_refused = 0
+    for j, preference in enumerate(preferences):
+        i = place.get(preference.track_id)
+        if i is None or not (_fits(preference.a, songs[i]) and _fits(preference.b, songs[i])):
+            n_refused += 1
+        else:
+            kept.append((j, i, preference))
+    batch = collate(songs)
+    answers = [preference for _, _, preference in kept]
+
+    def column(values: list[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32)
+
+    return PairBatch(
+        songs=batch,
+        song_index=torch.tensor([i for _, i, _ in kept], dtype=torch.int64),
+        actions_a=stack_actions([p.a.unit_actions for p in answers], batch.n_units),
+        actions_b=stack_actions([p.b.unit_actions for p in answers], batch.n_units),
+        target_ratio=column([p.a.target_duration_s / songs[i].duration for _, i, p in kept]),
+        label=column([p.label for p in answers]),
+        confidence=column([p.confidence for p in answers]),
+        weight=column([STRENGTH_WEIGHTS[p.strength] for p in answers]),
+        source_index=torch.tensor([j for j, _, _ in kept], dtype=torch.int64),
+        n_refused=n_refused,
+    )
+
+
+def _entropy(p: torch.Tensor) -> torch.Tensor:
+    p = p.clamp(1e-6, 1 - 1e-6)
+    return -(p * p.log() + (1 - p) * (1 - p).log())
+
+
+def information_gain(scores_a: torch.Tensor, scores_b: torch.Tensor, temperature: float) -> torch.Tensor:
+    """What an answer would tell about which member is right, nats (n,) (Houlsby et al. 2011, BALD).
+
+    Args:
+        scores_a: Scores by every member, (k, n).
+        scores_b: Scores by every member, (k, n).
+        temperature: Calibration of score differences.
+    """
+    p = torch.sigmoid((scores_a - scores_b) / temperature)
+    return (_entropy(p.mean(0)) - _entropy(p).mean(0)).clamp(min=0.0)
+
+
+def rank_pairs(pairs: Sequence[EditPair], songs: Sequence[Song], ensemble: RewardEnsemble) -> list[EditPair]:
+    """Pairs, those first about which the members of the ensemble disagree most and so a person's answer tells most.
+
+    Raises:
+        ParameterError: If a pair is of a song not among `songs` or on other units.
+    """
+    if not pairs:
+        return []
+    place = {song.track_id: i for i, song in enumerate(songs)}
+    for pair in pairs:
+        i = place.get(pair.a.track_id)
+        if i is None or not (_fits(pair.a, songs[i]) and _fits(pair.b, songs[i])):
+            raise ParameterError(f"pair {pair.pair_id} is not on the units of any of the songs; propose pairs again")
+    device = ensemble.temperature.device
+    batch = collate(songs).to(device)
+    index = torch.tensor([place[pair.a.track_id] for pair in pairs], device=device)
+    ratio = torch.tensor([p.a.target_duration_s / songs[place[p.a.track_id]].duration for p in pairs], device=device)
+    states = ensemble.encode(batch)
+
+    def scores(edits: Sequence[EditDecisionList]) -> torch.Tensor:
+        actions = stack_actions([edl.unit_actions for edl in edits], batch.n_units).to(device)
+        return ensemble.score_members(EditBatch(batch, index, actions, ratio.float()), states=states)
+
+    gain = information_gain(
+        scores([pair.a for pair in pairs]), scores([pair.b for pair in pairs]), float(ensemble.temperature)
+    )
+    return [pairs[int(i)] for i in gain.argsort(descending=True, stable=True)]

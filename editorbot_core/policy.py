@@ -1,0 +1,402 @@
+"""The policy: a network that decides the units of a song one after the other.
+
+A song is encoded once per set of weights, whatever is decided and whatever length is asked for; a light head then
+turns the state before a unit into logits over the 9 actions and a value. The state is a deterministic function of the
+decisions so far (`environment.EpisodeState`), so the head serves one unit at a time when sampling and all units in one
+parallel pass when a finished edit is judged.
+
+Shapes: S songs, T beats, U units, n episodes. Logits, log-probabilities and values are float32 on every device.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from editorbot_core.edits import CUT, KEEP, LOOP_2, N_ACTIONS
+from editorbot_core.environment import START, Episodes, EpisodeState
+from editorbot_core.errors import ParameterError
+from editorbot_core.features import FEATURE_NAMES, N_FEATURES
+from editorbot_core.songs import SongBatch
+
+# What two beats are compared by at a join.
+_JOIN_GROUPS = (
+    tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith(("mfcc_", "spectral_")) and "_d" not in name),
+    tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and not name.endswith("_diff")),
+    tuple(
+        i
+        for i, name in enumerate(FEATURE_NAMES)
+        if name in ("rms", "onset_strength") or name.endswith(("_energy", "_energy_share"))
+    ),
+)
+_N_PAIR = 2 * len(_JOIN_GROUPS) + 4 + 3
+_N_UNIT = 12
+_N_STATE = 19
+_CLIP = 6.0
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Size and initial habits of the policy.
+
+    Attributes:
+        width: Width of the song encoder; a multiple of `2 * n_heads`.
+        hidden: Width of the head.
+        pair_width: Width of the comparison between a unit and the one expected.
+        n_layers: Transformer layers over units.
+        n_heads: Attention heads.
+        kernel_size: Beats seen by one convolution; odd.
+        dilations: Dilation of each convolution over beats.
+        chunk_units: Units that attend to each other; longer songs are encoded in chunks that overlap by half.
+        move_bias: Initial bias of LOOP and REORDER.
+        sticky_bias: Initial bias of doing what was done before, for KEEP and CUT.
+        end_bias: Initial bias of cutting a unit that would leave no room for the end of the song.
+    """
+
+    width: int = 96
+    hidden: int = 128
+    pair_width: int = 32
+    n_layers: int = 2
+    n_heads: int = 4
+    kernel_size: int = 5
+    dilations: tuple[int, ...] = (1, 4, 16)
+    chunk_units: int = 500
+    move_bias: float = -4.5
+    sticky_bias: float = 2.0
+    end_bias: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit each other."""
+        if self.width < 1 or self.width % (2 * self.n_heads):
+            raise ParameterError(f"width must be a multiple of 2 * n_heads = {2 * self.n_heads}; got {self.width}")
+        if self.kernel_size % 2 == 0 or self.chunk_units < 2 or min(self.hidden, self.pair_width, self.n_layers) < 1:
+            raise ParameterError(f"kernel_size must be odd, chunk_units at least 2, widths and layers positive: {self}")
+
+
+@dataclass(frozen=True)
+class SongStates:
+    """What the head reads of S encoded songs.
+
+    Attributes:
+        unit: (S, U, hidden), the unit that is decided.
+        expected: (S, U, hidden), the unit that would continue what is heard.
+        query: (S, U, pair_width) of the unit that is decided.
+        key: (S, U, pair_width) of the unit that would continue.
+        pair: (S * U * U, n_pair), what stands between every unit (row) and every expected unit: step in timbre,
+            harmony and level on both sides of the join, products of phase and phrase start, same material.
+    """
+
+    unit: torch.Tensor
+    expected: torch.Tensor
+    query: torch.Tensor
+    key: torch.Tensor
+    pair: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The head's answer: float32 logits (..., 9), unmasked, and values (...)."""
+
+    logits: torch.Tensor
+    values: torch.Tensor
+
+
+class _ConvBlock(nn.Module):
+    """Pre-norm residual convolution over beats; padding stays 0."""
+
+    def __init__(self, width: int, kernel_size: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv1d(width, width, kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Map (S, T, width) to the same shape; mask (S, T, 1)."""
+        inner = (self.norm(x) * mask).transpose(1, 2)
+        return x + F.gelu(self.conv(inner).transpose(1, 2)) * mask
+
+
+class _TransformerLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward (Xiong et al. 2020)."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Map (S, U, width) to the same shape; mask (S, U), True for real units."""
+        s, u, width = x.shape
+        q, k, v = self.qkv(self.norm_attention(x)).view(s, u, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+        x = x + self.out(heard.transpose(1, 2).reshape(s, u, width))
+        return x + self.mlp(self.norm_mlp(x))
+
+
+def _sinusoids(n: int, width: int, device: torch.device) -> torch.Tensor:
+    """Positional encoding (n, width) of Vaswani et al. 2017, section 3.5."""
+    place = torch.arange(n, device=device, dtype=torch.float32)[:, None]
+    rates = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(1e4) / width))
+    return torch.cat([(place * rates).sin(), (place * rates).cos()], dim=1)
+
+
+def _rows(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows `index` (S, U) of (S, T, width)."""
+    return table.gather(1, index[..., None].expand(*index.shape, table.shape[2]))
+
+
+def standardise_per_song(features: torch.Tensor, beat_mask: torch.Tensor) -> torch.Tensor:
+    """Features (S, T, d) with zero mean and unit variance over each song's beats, 0 in padding, clipped to 6."""
+    mask = beat_mask[..., None].float()
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    centred = (features - (features * mask).sum(1, keepdim=True) / count) * mask
+    deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
+    return (centred / deviation.clamp(min=1e-5)).clamp(-_CLIP, _CLIP)
+
+
+def _unit_features(songs: SongBatch) -> torch.Tensor:
+    """What is known of a unit before anything is decided, float32 (S, U, 12)."""
+    mask = songs.unit_mask
+    n_units = mask.sum(1, keepdim=True)
+    place = torch.arange(songs.n_units, device=mask.device)
+    position = place / (n_units - 1).clamp(min=1)
+    same = (songs.cluster[:, :, None] == songs.cluster[:, None]) & mask[:, :, None] & mask[:, None]
+    size = same.sum(2)
+    to_come = (same & (place >= place[:, None])).sum(2)
+    median = songs.unit_durations.masked_fill(~mask, torch.nan).nanmedian(1, keepdim=True).values
+    columns = [
+        position,
+        1 - position,
+        (place == 0).expand_as(mask),
+        place == n_units - 1,
+        songs.phrase_start,
+        *songs.phase.unbind(2),
+        to_come / size.clamp(min=1),
+        size / n_units,
+        (songs.unit_durations / median).clamp(max=4.0).clamp(min=0.05).log(),
+    ]
+    return torch.stack([column.float() for column in columns], dim=2) * mask[..., None]
+
+
+def _pair_features(songs: SongBatch, standardised: torch.Tensor) -> torch.Tensor:
+    """Every unit (dim 1) against every expected unit (dim 2), float32 (S, U, U, n_pair)."""
+    first = songs.first_beat
+    before = (first - 1).clamp(min=0)
+    columns = []
+    for group in _JOIN_GROUPS:
+        values = standardised[..., list(group)] / math.sqrt(len(group))
+        for beat in (first, before):
+            rows = _rows(values, beat)
+            columns.append(torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist"))
+    phase = songs.phase[:, :, None] * songs.phase[:, None]
+    columns += list(phase.unbind(3))
+    columns.append(phase.sum(3))
+    columns.append(songs.phrase_start[:, :, None] * songs.phrase_start[:, None])
+    columns.append((songs.cluster[:, :, None] == songs.cluster[:, None]).float())
+    return torch.stack(columns, dim=3)
+
+
+class Policy(nn.Module):
+    """Song encoder, head and value; call `fit_statistics` once before training."""
+
+    feature_mean: torch.Tensor
+    feature_scale: torch.Tensor
+
+    def __init__(self, config: PolicyConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PolicyConfig()
+        width, hidden = config.width, config.hidden
+        self.register_buffer("feature_mean", torch.zeros(N_FEATURES))
+        self.register_buffer("feature_scale", torch.ones(N_FEATURES))
+        self.beat_in = nn.Linear(2 * N_FEATURES + 2, width)
+        self.convs = nn.ModuleList(_ConvBlock(width, config.kernel_size, d) for d in config.dilations)
+        self.unit_in = nn.Linear(3 * width + _N_UNIT, width)
+        self.layers = nn.ModuleList(_TransformerLayer(width, config.n_heads) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(width)
+        self.to_unit = nn.Linear(3 * width + _N_UNIT, hidden)
+        self.to_expected = nn.Linear(3 * width + _N_UNIT, hidden)
+        self.to_query = nn.Linear(2 * width, config.pair_width)
+        self.to_key = nn.Linear(2 * width, config.pair_width)
+        self.from_pair = nn.Linear(config.pair_width + _N_PAIR + _N_STATE, hidden)
+        self.previous = nn.Embedding(N_ACTIONS + 1, hidden)
+        self.mlp = nn.Linear(hidden, hidden)
+        self.to_logits = nn.Linear(hidden, N_ACTIONS)
+        self.sticky = nn.Embedding(N_ACTIONS + 1, N_ACTIONS)
+        self.spare_end = nn.Parameter(torch.zeros(N_ACTIONS))
+        self.value = nn.Sequential(nn.Linear(hidden, hidden // 2), nn.GELU(), nn.Linear(hidden // 2, 1))
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        nn.init.normal_(self.previous.weight, std=0.02)
+        nn.init.normal_(self.to_logits.weight, std=0.01)
+        self.to_logits.bias.zero_()
+        self.to_logits.bias[LOOP_2:] = self.config.move_bias
+        self.sticky.weight.zero_()
+        self.sticky.weight[:START, KEEP] = self.config.sticky_bias
+        self.sticky.weight[CUT, KEEP] = 0.0
+        self.sticky.weight[CUT, CUT] = self.config.sticky_bias
+        self.spare_end[CUT] = self.config.end_bias
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.feature_mean.device
+
+    @torch.no_grad()
+    def fit_statistics(self, songs: SongBatch) -> None:
+        """Set mean and scale of the 121 features to those of all beats of `songs`."""
+        rows = songs.features[songs.beat_mask].double()
+        self.feature_mean.copy_(rows.mean(0))
+        self.feature_scale.copy_(rows.std(0, correction=0).clamp(min=1e-4))
+
+    def encode(self, songs: SongBatch) -> SongStates:
+        """Encode S songs; bf16 autocast on CUDA, float32 results."""
+        with torch.autocast(songs.features.device.type, torch.bfloat16, enabled=songs.features.is_cuda):
+            return self._encode(songs)
+
+    def _encode(self, songs: SongBatch) -> SongStates:
+        with torch.no_grad():
+            own = standardise_per_song(songs.features, songs.beat_mask)
+            shared = ((songs.features - self.feature_mean) / self.feature_scale).clamp(-_CLIP, _CLIP)
+            place = torch.arange(own.shape[1], device=own.device) / songs.beat_mask.sum(1, keepdim=True)
+            position = torch.stack([place, 1 - place], dim=2)
+            known = _unit_features(songs)
+            pair = _pair_features(songs, own)
+        mask = songs.beat_mask[..., None].float()
+        x = self.beat_in(torch.cat([shared, own, position], dim=2)) * mask
+        for conv in self.convs:
+            x = conv(x, mask)
+
+        first, last = _rows(x, songs.first_beat), _rows(x, songs.last_beat)
+        sums = F.pad(x.float().cumsum(1), (0, 0, 1, 0))
+        length = (songs.last_beat - songs.first_beat + 1)[..., None]
+        mean = (_rows(sums, songs.last_beat + 1) - _rows(sums, songs.first_beat)) / length
+        tokens = self.unit_in(torch.cat([mean, first, last, known], dim=2))
+        tokens = tokens + _sinusoids(songs.n_units, self.config.width, tokens.device)
+        units = self.norm(self._attend(tokens, songs.unit_mask)).float()
+
+        first, last = first.float(), last.float()
+        exits = torch.cat([torch.zeros_like(last[:, :1]), last[:, :-1]], dim=1)
+        entry = torch.cat([units, first], dim=2)
+        return SongStates(
+            unit=self.to_unit(torch.cat([units, first, last, known], dim=2)).float(),
+            expected=self.to_expected(torch.cat([units, first, exits, known], dim=2)).float(),
+            query=self.to_query(entry).float(),
+            key=self.to_key(entry).float(),
+            pair=pair.flatten(0, 2),
+        )
+
+    def _attend(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Transformer over units (S, U, width); beyond `chunk_units`, over chunks of which the middle is used."""
+        size, n_units = self.config.chunk_units, tokens.shape[1]
+        if n_units <= size:
+            for layer in self.layers:
+                tokens = layer(tokens, mask)
+            return tokens
+        hop = size // 2
+        out = torch.zeros_like(tokens)
+        start, done = 0, 0
+        while done < n_units:
+            start = min(start, n_units - size)
+            chunk, chunk_mask = tokens[:, start : start + size], mask[:, start : start + size]
+            # A chunk that is all padding of a short song still needs something to attend to.
+            chunk_mask = chunk_mask | ~chunk_mask.any(1, keepdim=True)
+            for layer in self.layers:
+                chunk = layer(chunk, chunk_mask)
+            end = n_units if start + size == n_units else start + size - hop // 2
+            out = torch.cat([out[:, :done], chunk[:, done - start : end - start], out[:, end:]], dim=1)
+            done, start = end, start + hop
+        return out
+
+    def decide(self, states: SongStates, row: torch.Tensor, episodes: Episodes, state: EpisodeState) -> Decision:
+        """Logits and values at the unit of `state`, or at all units.
+
+        Args:
+            states: Encoded songs.
+            row: int64 (n,), row of each episode's song in `states`.
+            episodes: The n episodes.
+            state: State before the unit, tensors (n,), or before every unit, tensors (n, U).
+        """
+        at, n_units = state.at, states.unit.shape[1]
+        unit = torch.arange(n_units, device=row.device)[at]
+        base = (row if isinstance(at, int) else row[:, None]) * n_units
+        expected = state.exit_unit + 1
+        expected_row = base + expected
+        pair = states.pair[(base + unit) * n_units + expected]
+        match = _lookup(states.query, row, at) * F.embedding(expected_row, states.key.flatten(0, 1))
+        known = _state_features(episodes, state, unit)
+        features = torch.cat([match, pair, known], dim=-1)
+        hidden = (
+            _lookup(states.unit, row, at)
+            + F.embedding(expected_row, states.expected.flatten(0, 1))
+            + self.from_pair(features)
+            + self.previous(state.previous)
+        )
+        hidden = F.gelu(self.mlp(F.gelu(hidden)))
+        # The last column of the state says that keeping this unit would cost the end.
+        logits = self.to_logits(hidden) + self.sticky(state.previous) + known[..., -1:] * self.spare_end
+        # The value reads the trunk but does not shape it: the policy alone decides what the trunk represents.
+        return Decision(logits.float(), self.value(hidden.detach())[..., 0].float())
+
+
+def _lookup(table: torch.Tensor, row: torch.Tensor, at: int | slice) -> torch.Tensor:
+    """Rows of (S, U, width) for every episode, at one unit (n, width) or at all (n, U, width)."""
+    return table[:, at].index_select(0, row)
+
+
+def _state_features(episodes: Episodes, state: EpisodeState, unit: torch.Tensor) -> torch.Tensor:
+    """What the decisions so far amount to, float32 (..., 19)."""
+    at = state.at
+
+    def wide(x: torch.Tensor) -> torch.Tensor:
+        return x if isinstance(at, int) else x[:, None]
+
+    target = wide(episodes.target_us.float())
+    played = state.played_us.float()
+    remaining = episodes.remaining_us[:, at].float()
+    missing = target - played
+    surplus = remaining - missing
+    surplus_units = surplus / wide(episodes.median_us.float())
+    turn = surplus_units * (math.pi / 2)
+    skipped = (unit - state.exit_unit - 1).float()
+    heard = state.heard.float()
+    # Room for this unit beside the end of the song, and whether keeping it would cost the end.
+    room = episodes.high_us[:, at, 1] - state.played_us - episodes.durations_us[:, at]
+    columns = [
+        wide(episodes.target_ratio).expand_as(played),
+        (played / target).clamp(max=2.0),
+        (missing / target).clamp(min=-1.0),
+        (remaining / target).clamp(max=3.0),
+        (missing / remaining.clamp(min=1.0)).clamp(-1.0, 3.0),
+        (surplus / target).clamp(-1.0, 3.0),
+        (surplus_units / 8).clamp(-2.0, 2.0),
+        (surplus.abs() <= wide(episodes.tolerance_us)).float(),
+        turn.sin(),
+        turn.cos(),
+        skipped.log1p(),
+        (skipped > 0).float(),
+        state.since_join.float().log1p(),
+        state.joins.float().log1p(),
+        heard / episodes.cluster_size[:, at],
+        (heard == 0).float(),
+        (state.exit_unit < 0).float(),
+        (room / wide(episodes.median_us)).clamp(-2.0, 4.0),
+        (room < 0).float(),
+    ]
+    return torch.stack(columns, dim=-1)
+
+
+def policy_digest(policy: Policy) -> str:
+    """Hexadecimal SHA-256 of the names and bytes of all weights and buffers."""
+    hasher = hashlib.sha256()
+    for name, value in sorted(policy.state_dict().items()):
+        hasher.update(name.encode())
+        hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()

@@ -1,0 +1,411 @@
+"""Training the learned reward from preferences, and measuring how good it became.
+
+Songs, never pairs, are held out: a pair of a song whose other pairs were trained on says little. Held-out songs decide
+when to stop and fit the temperature, so figures on them are slightly kind; a pipeline that claims something judges on
+songs that were in neither part. Metrics carry the names `rm/...` of the training log.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from editorbot_core.errors import ParameterError
+from editorbot_core.files import digest
+from editorbot_core.pairs import PairBatch, pair_batch
+from editorbot_core.preferences import Preference
+from editorbot_core.progress import Progress
+from editorbot_core.rewards.learned import RewardConfig, RewardEnsemble, RewardModel, saturated_share
+from editorbot_core.songs import EditBatch, Song, SongBatch
+
+Log = Callable[[dict[str, float], int], None]
+
+_ECE_BINS = 10
+_TEMPERATURE_RANGE = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class TrainedReward:
+    """A trained ensemble and what is known of it.
+
+    Attributes:
+        ensemble: In evaluation mode, on the device it was trained on, temperature fitted.
+        metrics: By name, `rm/...`; measured on the held-out songs.
+        held_out: Track ids of the held-out songs.
+    """
+
+    ensemble: RewardEnsemble
+    metrics: dict[str, float]
+    held_out: tuple[str, ...]
+
+
+def preference_loss(
+    scores_a: torch.Tensor,
+    scores_b: torch.Tensor,
+    label: torch.Tensor,
+    confidence: torch.Tensor,
+    weight: torch.Tensor,
+    *,
+    label_smoothing: float,
+    centring: float,
+) -> torch.Tensor:
+    """Loss of every pair (Bradley and Terry 1952; Christiano et al. 2017, eq. 1, with soft targets), (n,).
+
+    `w (BCE(ra - rb, t) + c (ra^2 + rb^2))` with `t = 0.5 + (0.5 - eps) sign conf`; sign is +1 where a is preferred, -1
+    where b is, 0 for a tie. Swapping the sides and flipping the label changes nothing.
+
+    Args:
+        scores_a: Scores of the first sides, (n,).
+        scores_b: Scores of the second sides, (n,).
+        label: P(a preferred): 1, 0.5 or 0, (n,).
+        confidence: In [0, 1], (n,).
+        weight: (n,).
+        label_smoothing: eps.
+        centring: c.
+    """
+    target = 0.5 + (0.5 - label_smoothing) * (2.0 * label - 1.0) * confidence
+    loss = F.binary_cross_entropy_with_logits(scores_a - scores_b, target, reduction="none")
+    return weight * (loss + centring * (scores_a**2 + scores_b**2))
+
+
+def hold_out(track_ids: Sequence[str], *, fraction: float, seed: int) -> tuple[str, ...]:
+    """The songs that validate: at least one, and never all; by hash, so that other songs do not move.
+
+    Raises:
+        ParameterError: If there are fewer than two songs.
+    """
+    ids = sorted(set(track_ids))
+    if len(ids) < 2:
+        raise ParameterError(
+            f"a reward model needs answers about at least 2 songs, one of them held out; got {len(ids)}"
+        )
+    by_hash = sorted(ids, key=lambda track_id: digest([seed, track_id]))
+    return tuple(by_hash[: min(max(1, round(fraction * len(ids))), len(ids) - 1)])
+
+
+def expected_calibration_error(probability: torch.Tensor, label: torch.Tensor) -> float:
+    """Mean distance of confidence and accuracy over 10 equal bins of confidence (Guo et al. 2017, eq. 3).
+
+    Args:
+        probability: P(a preferred), (n,).
+        label: 1 or 0, (n,).
+    """
+    confidence = torch.maximum(probability, 1 - probability)
+    right = ((probability > 0.5) == (label > 0.5)).float()
+    bins = ((confidence - 0.5) * 2 * _ECE_BINS).long().clamp(max=_ECE_BINS - 1)
+    error = 0.0
+    for i in range(_ECE_BINS):
+        inside = bins == i
+        if bool(inside.any()):
+            error += float(inside.float().mean() * (confidence[inside].mean() - right[inside].mean()).abs())
+    return error
+
+
+def fit_temperature(gaps: torch.Tensor, label: torch.Tensor) -> float:
+    """The temperature under which score differences (n,) explain labels (n,) best, by golden-section search."""
+    low, high = (math.log(value) for value in _TEMPERATURE_RANGE)
+
+    def loss(log_temperature: float) -> float:
+        return float(F.binary_cross_entropy_with_logits(gaps.double() / math.exp(log_temperature), label.double()))
+
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    for _ in range(40):
+        if loss_left <= loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - golden * (high - low)
+            loss_left = loss(left)
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + golden * (high - low)
+            loss_right = loss(right)
+    return math.exp((low + high) / 2.0)
+
+
+def _trimmed(songs: SongBatch, *, hide_structure: torch.Tensor | None = None) -> SongBatch:
+    """The songs without padding that none of them needs, and without the structure of those in `hide_structure`."""
+    n_beats, n_units = int(songs.beat_mask.sum(1).max()), int(songs.unit_mask.sum(1).max())
+    phrase_start, phase, cluster = songs.phrase_start, songs.phase, songs.cluster
+    if hide_structure is not None:
+        phrase_start = phrase_start * ~hide_structure[:, None]
+        phase = phase * ~hide_structure[:, None, None]
+        cluster = cluster.masked_fill(hide_structure[:, None], -1)
+    return SongBatch(
+        features=songs.features[:, :n_beats],
+        beat_mask=songs.beat_mask[:, :n_beats],
+        unit_id=songs.unit_id[:, :n_beats].clamp(max=n_units),
+        unit_mask=songs.unit_mask[:, :n_units],
+        unit_durations=songs.unit_durations[:, :n_units],
+        first_beat=songs.first_beat[:, :n_units],
+        last_beat=songs.last_beat[:, :n_units],
+        movable=songs.movable[:, :n_units],
+        phrase_start=phrase_start[:, :n_units],
+        phase=phase[:, :n_units],
+        cluster=cluster[:, :n_units],
+        duration=songs.duration,
+    )
+
+
+def _sides(songs: SongBatch, place: torch.Tensor, pairs: PairBatch) -> EditBatch:
+    """Both sides of the pairs as edits of trimmed songs, the a sides first; `place` (S,) is where each song went."""
+    index = place[pairs.song_index]
+    actions = torch.cat([pairs.actions_a, pairs.actions_b])[:, : songs.n_units]
+    return EditBatch(songs, torch.cat([index, index]), actions, pairs.target_ratio.repeat(2))
+
+
+def _set_statistics(member: RewardModel, pairs: PairBatch, train_songs: torch.Tensor) -> None:
+    """Standardisation by mean and deviation over the beats of the training songs."""
+    rows = pairs.songs.features[train_songs][pairs.songs.beat_mask[train_songs]]
+    member.feature_mean.copy_(rows.mean(0))
+    member.feature_scale.copy_(rows.std(0, correction=0).clamp(min=1e-4))
+
+
+def _scored(member: RewardModel, pairs: PairBatch, *, songs_at_once: int) -> torch.Tensor:
+    """Scores of both sides in evaluation mode, (2, n)."""
+    was_training = member.training
+    member.eval()
+    out = torch.zeros((2, len(pairs)), device=pairs.label.device)
+    with torch.no_grad():
+        for chunk in pairs.song_index.unique().split(songs_at_once):
+            rows = torch.isin(pairs.song_index, chunk).nonzero()[:, 0]
+            songs = _trimmed(pairs.songs.select(chunk))
+            place = torch.zeros(pairs.songs.n_songs, dtype=torch.int64, device=chunk.device)
+            place[chunk] = torch.arange(len(chunk), device=chunk.device)
+            out[:, rows] = member.score(member.encode(songs), _sides(songs, place, pairs.select(rows))).view(2, -1)
+    member.train(was_training)
+    return out
+
+
+def _accuracy(gaps: torch.Tensor, label: torch.Tensor) -> float:
+    """Share of answers that are no ties whose sign the gaps have."""
+    clear = label != 0.5
+    return float(((gaps > 0) == (label > 0.5))[clear].float().mean()) if bool(clear.any()) else float("nan")
+
+
+def _nll(gaps: torch.Tensor, label: torch.Tensor) -> float:
+    """Mean negative log-likelihood of labels 1 and 0, nats."""
+    return float(F.binary_cross_entropy_with_logits(gaps, label))
+
+
+def _learning_rate(step: int, n_steps: int, config: RewardConfig) -> float:
+    """Linear warm-up, then a cosine to zero, over 1."""
+    warmup = max(1, round(config.warmup_share * n_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
+
+
+def _song_weights(config: RewardConfig, n_songs: int, rng: np.random.Generator) -> np.ndarray:
+    """How much every song weighs for every member, float64 (k, n_songs), rows of mean 1.
+
+    The Bayesian bootstrap (Rubin 1981): exponential weights instead of counts, so that no member goes without a song.
+    """
+    if config.n_members == 1:
+        return np.ones((1, n_songs))
+    weights = rng.exponential(size=(config.n_members, n_songs)).clip(0.2, 3.0)
+    return weights / weights.mean(1, keepdims=True)
+
+
+def _step(
+    members: Sequence[RewardModel],
+    optimizers: Sequence[torch.optim.Optimizer],
+    pairs: PairBatch,
+    chunk: np.ndarray,
+    song_weight: torch.Tensor,
+    config: RewardConfig,
+    rng: np.random.Generator,
+) -> float:
+    """One update of every member on the songs `chunk`, whose pairs share one encoder pass; the mean loss."""
+    device = pairs.label.device
+    index = pairs.song_index.cpu().numpy()
+    rows = np.concatenate([rng.permutation(np.flatnonzero(index == song))[: config.pairs_per_song] for song in chunk])
+    chosen = pairs.select(torch.as_tensor(rows, device=device))
+    at = torch.as_tensor(chunk, device=device)
+    hidden = torch.as_tensor(rng.random(len(chunk)) < config.structure_dropout, device=device)
+    songs = _trimmed(pairs.songs.select(at), hide_structure=hidden)
+    place = torch.zeros(pairs.songs.n_songs, dtype=torch.int64, device=device)
+    place[at] = torch.arange(len(chunk), device=device)
+    edits = _sides(songs, place, chosen)
+    total = 0.0
+    # Members share no weights, so one backward pass each is the gradient of the sum of their losses.
+    for member, optimizer, weights in zip(members, optimizers, song_weight, strict=True):
+        scores_a, scores_b = member.score(member.encode(songs), edits).view(2, -1)
+        weight = chosen.weight * weights[chosen.song_index]
+        loss = preference_loss(
+            scores_a,
+            scores_b,
+            chosen.label,
+            chosen.confidence,
+            weight,
+            label_smoothing=config.label_smoothing,
+            centring=config.centring,
+        ).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(member.parameters(), config.grad_norm)
+        optimizer.step()
+        total += float(loss.detach())
+    return total / len(members)
+
+
+def _fit(
+    ensemble: RewardEnsemble,
+    train: PairBatch,
+    held_out: PairBatch,
+    rng: np.random.Generator,
+    log: Log | None,
+    progress: Progress | None,
+) -> float:
+    """Train the members, leave each at its best epoch on the held-out songs; the training loss of the last epoch."""
+    config = ensemble.config
+    members = [member for member in ensemble.members if isinstance(member, RewardModel)]
+    songs = train.song_index.unique().cpu().numpy()
+    weights = torch.ones((config.n_members, train.songs.n_songs), device=train.label.device)
+    drawn = _song_weights(config, len(songs), rng)
+    weights[:, songs] = torch.as_tensor(drawn, dtype=torch.float32, device=weights.device)
+    optimizers = [
+        torch.optim.AdamW(member.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        for member in members
+    ]
+    per_epoch = math.ceil(len(songs) / config.songs_per_step)
+    n_steps = config.epochs * per_epoch
+    best_nll = [math.inf] * len(members)
+    best_state = [{name: value.clone() for name, value in member.state_dict().items()} for member in members]
+    best_epoch, step, epoch_loss = 0, 0, math.nan
+    clear = held_out.label != 0.5
+    for epoch in range(config.epochs):
+        ensemble.train()
+        losses = []
+        for chunk in np.array_split(rng.permutation(songs), per_epoch):
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * _learning_rate(step, n_steps, config)
+            losses.append(_step(members, optimizers, train, chunk, weights, config, rng))
+            step += 1
+        epoch_loss = float(np.mean(losses))
+        gaps = []
+        for i, member in enumerate(members):
+            scores_a, scores_b = _scored(member, held_out, songs_at_once=config.songs_per_step)
+            gap = (scores_a - scores_b)[clear]
+            gaps.append(gap)
+            nll = _nll(gap / fit_temperature(gap, held_out.label[clear]), held_out.label[clear])
+            if nll < best_nll[i] - 1e-4:
+                best_nll[i], best_epoch = nll, epoch
+                best_state[i] = {name: value.clone() for name, value in member.state_dict().items()}
+        if log is not None:
+            accuracy = _accuracy(torch.stack(gaps).mean(0), held_out.label[clear])
+            log({"rm/loss": epoch_loss, "rm/nll": float(np.mean(best_nll)), "rm/acc_heldout": accuracy}, epoch)
+        if progress is not None:
+            progress("reward model", epoch + 1, config.epochs)
+        if epoch - best_epoch >= config.patience:
+            break
+    for member, state in zip(members, best_state, strict=True):
+        member.load_state_dict(state)
+    if progress is not None:
+        progress("reward model", config.epochs, config.epochs)
+    return epoch_loss
+
+
+def reward_metrics(ensemble: RewardEnsemble, pairs: PairBatch, *, songs_at_once: int = 8) -> dict[str, float]:
+    """How well the ensemble explains answers it was not trained on; ties count for nothing but the spread of scores.
+
+    Args:
+        ensemble: Calibrated.
+        pairs: Answers, at least one of them no tie.
+        songs_at_once: Songs encoded together.
+
+    Returns:
+        `acc`, `nll`, `ece`, `brier` at the ensemble's temperature, `nll_before`, `ece_before`, `brier_before` at 1,
+        `score_std`, `saturated_frac`, `ensemble_std`, `n_pairs`, without a prefix.
+    """
+    members = [member for member in ensemble.members if isinstance(member, RewardModel)]
+    by_member = torch.stack([_scored(member, pairs, songs_at_once=songs_at_once) for member in members])
+    scores = by_member.mean(0)
+    clear = pairs.label != 0.5
+    label, gaps = pairs.label[clear], (scores[0] - scores[1])[clear]
+    metrics = {"acc": _accuracy(gaps, label), "n_pairs": float(clear.sum())}
+    for suffix, temperature in (("", float(ensemble.temperature)), ("_before", 1.0)):
+        probability = torch.sigmoid(gaps / temperature)
+        metrics[f"nll{suffix}"] = _nll(gaps / temperature, label)
+        metrics[f"ece{suffix}"] = expected_calibration_error(probability, label)
+        metrics[f"brier{suffix}"] = float(((probability - label) ** 2).mean())
+    return metrics | {
+        "score_std": float(scores.std(correction=0)),
+        "saturated_frac": saturated_share(scores),
+        "ensemble_std": float(by_member.std(0, correction=0).mean()),
+    }
+
+
+def train_reward_model(
+    songs: Sequence[Song],
+    preferences: Sequence[Preference],
+    *,
+    config: RewardConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+    held_out: Sequence[str] | None = None,
+    bayes_ceiling: Callable[[Sequence[Preference]], float] | None = None,
+    log: Log | None = None,
+    progress: Progress | None = None,
+) -> TrainedReward:
+    """A calibrated ensemble that explains the preferences.
+
+    Args:
+        songs: Songs the preferences are about; others do no harm.
+        preferences: Answers; those that do not fit the songs' units are left out and counted (`rm/n_refused`).
+        config: Settings of the model and of its training.
+        seed: Decides weights, order, noise and, unless named, the held-out songs.
+        device: Where to train; the ensemble stays there.
+        held_out: Track ids that validate; by default a share of the songs, by hash.
+        bayes_ceiling: Accuracy of the best possible predictor of given answers, where the listener is known.
+        log: Told metrics and epoch, once an epoch.
+        progress: Told about epochs.
+
+    Raises:
+        ParameterError: If there are answers about fewer than two songs, or none that is no tie on either side of the
+            split.
+    """
+    pairs = pair_batch(preferences, songs)
+    rated = sorted({songs[int(i)].track_id for i in pairs.song_index.unique()})
+    validating = hold_out(rated, fraction=config.held_out_fraction, seed=seed) if held_out is None else tuple(held_out)
+    is_held_out = torch.tensor([song.track_id in validating for song in songs], dtype=torch.bool)[pairs.song_index]
+    for rows, what in ((~is_held_out, "training"), (is_held_out, "held-out")):
+        if not bool((pairs.label[rows] != 0.5).any()):
+            raise ParameterError(
+                f"no answer about the {what} songs prefers one edit ({int(rows.sum())} answers, {pairs.n_refused} "
+                "refused because their songs are missing or were analysed again); more answers are needed"
+            )
+    pairs = pairs.to(device)
+    train = pairs.select((~is_held_out).nonzero()[:, 0].to(device))
+    test = pairs.select(is_held_out.nonzero()[:, 0].to(device))
+    rng = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[torch.device(device)] if torch.device(device).type == "cuda" else []):
+        torch.manual_seed(seed)
+        ensemble = RewardEnsemble(config).to(device)
+        for member in ensemble.members:
+            if isinstance(member, RewardModel):
+                _set_statistics(member, pairs, train.song_index.unique())
+        loss = _fit(ensemble, train, test, rng, log, progress)
+    ensemble.eval().requires_grad_(False)
+    scores = torch.stack([_scored(m, test, songs_at_once=8) for m in ensemble.members if isinstance(m, RewardModel)])
+    clear = test.label != 0.5
+    gaps = (scores.mean(0)[0] - scores.mean(0)[1])[clear]
+    ensemble.temperature.fill_(fit_temperature(gaps, test.label[clear]))
+    found = reward_metrics(ensemble, test)
+    metrics = {f"rm/{name}": value for name, value in found.items() if name not in ("acc", "n_pairs")}
+    metrics |= {
+        "rm/loss": loss,
+        "rm/acc_heldout": found["acc"],
+        "rm/temperature": float(ensemble.temperature),
+        "rm/n_train_pairs": float(len(train)),
+        "rm/n_heldout_pairs": float(len(test)),
+        "rm/n_refused": float(pairs.n_refused),
+    }
+    if bayes_ceiling is not None:
+        metrics["rm/bayes_ceiling"] = bayes_ceiling([preferences[int(i)] for i in test.source_index])
+    ensemble.metrics = dict(metrics)
+    return TrainedReward(ensemble=ensemble, metrics=metrics, held_out=tuple(sorted(set(validating) & set(rated))))

@@ -1,0 +1,531 @@
+"""Frame features: one pass over the mono mix, in blocks, with bounded memory.
+
+Conventions: 22,050 Hz, hop 512, frames of 2,048 samples centred on multiples of the hop (zeros before the start and
+after the end), periodic Hann window, double-precision FFT. Frame `i` is at `i * 512 / 22050` s. Every quantity that
+librosa 0.11 defines has librosa's default definition (McFee et al. 2015); RMS is `rms(y=)`, MFCCs come from the mel
+spectrogram. The one difference: the tuning that the chroma filters need is estimated on the first ten minutes of longer
+audio.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numba import njit
+
+SAMPLE_RATE = 22_050
+HOP_LENGTH = 512
+N_FFT = 2_048
+N_BINS = N_FFT // 2 + 1
+N_MELS = 128
+N_MFCC = 13
+N_CONTRAST = 7
+FRAME_RATE = SAMPLE_RATE / HOP_LENGTH
+
+_HALF = N_FFT // 2
+_BLOCK_FRAMES = 64
+_TUNING_FRAMES = int(600 * FRAME_RATE)
+_ONSET_DELAY = 1 + N_FFT // (2 * HOP_LENGTH)
+_POWER_FLOOR = 1e-10
+_TOP_DB = 80.0
+_TUNING_BINS = 100
+_TUNING_LEVELS = 4_096
+_N_SCALARS = 5
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """Features per frame of one song; F frames.
+
+    Attributes:
+        onset_strength: float32 (F,), mean over mel bands of the rise in dB, librosa's alignment.
+        rms: float32 (F,), root mean square of the samples of the frame.
+        zero_crossing_rate: float32 (F,), share of the frame's samples.
+        centroid: float32 (F,), Hz.
+        bandwidth: float32 (F,), Hz.
+        rolloff: float32 (F,), Hz, 85 % of the magnitude below.
+        flatness: float32 (F,), 0-1.
+        contrast: float32 (F, 7), dB between peaks and valleys per octave band.
+        mfcc: float32 (F, 13).
+        mfcc_delta: float32 (F, 13), slope over nine frames.
+        chroma: float32 (F, 12), power per pitch class from C, largest = 1.
+        mel: float32 (F, 128), mel power spectrogram (Slaney).
+        duration_s: Length of the audio, s.
+        peak: Largest absolute sample.
+        tuning: Deviation from A = 440 Hz, fractions of a semitone.
+        loudness_db: Integrated loudness of the mono mix, LUFS, at least -70 (ITU-R BS.1770-4, from the spectra).
+    """
+
+    onset_strength: np.ndarray
+    rms: np.ndarray
+    zero_crossing_rate: np.ndarray
+    centroid: np.ndarray
+    bandwidth: np.ndarray
+    rolloff: np.ndarray
+    flatness: np.ndarray
+    contrast: np.ndarray
+    mfcc: np.ndarray
+    mfcc_delta: np.ndarray
+    chroma: np.ndarray
+    mel: np.ndarray
+    duration_s: float
+    peak: float
+    tuning: float
+    loudness_db: float
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.rms)
+
+
+@cache
+def fft_frequencies() -> np.ndarray:
+    """Centre frequencies of the FFT bins, Hz, float64 (1025,)."""
+    return np.arange(N_BINS) * (SAMPLE_RATE / N_FFT)
+
+
+@cache
+def mel_edges() -> np.ndarray:
+    """Corner frequencies of the mel filters, Hz, float64 (130,): linear to 1 kHz, logarithmic above (Slaney 1998)."""
+    linear_step, log_start, log_step = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
+    top = log_start / linear_step + np.log(SAMPLE_RATE / 2 / log_start) / log_step
+    mels = np.linspace(0.0, top, N_MELS + 2)
+    above = log_start * np.exp(log_step * (mels - log_start / linear_step))
+    return np.where(mels < log_start / linear_step, mels * linear_step, above)
+
+
+@cache
+def mel_filters() -> np.ndarray:
+    """Triangular mel filters of unit area, float64 (128, 1025)."""
+    edges = mel_edges()
+    ramps = edges[:, None] - fft_frequencies()[None]
+    widths = np.diff(edges)[:, None]
+    triangles = np.maximum(0.0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
+    return triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+
+
+@cache
+def _sparse_mel() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First bin, end bin and the weights in between of every mel filter."""
+    filters = mel_filters()
+    used = filters > 0
+    first = used.argmax(axis=1)
+    end = np.where(used.any(axis=1), N_BINS - used[:, ::-1].argmax(axis=1), first)
+    weights = np.zeros((N_MELS, int((end - first).max())))
+    for band in range(N_MELS):
+        weights[band, : end[band] - first[band]] = filters[band, first[band] : end[band]]
+    return first, end, weights
+
+
+def chroma_filters(tuning: float) -> np.ndarray:
+    """Weights of the FFT bins per pitch class from C, float64 (12, 1025) (Ellis 2007, as in librosa).
+
+    Args:
+        tuning: Deviation from A = 440 Hz, fractions of a semitone.
+    """
+    a0 = 440.0 * 2.0 ** (tuning / 12) / 16
+    frequencies = np.arange(1, N_FFT) * (SAMPLE_RATE / N_FFT)
+    bins = 12 * np.log2(frequencies / a0)
+    bins = np.concatenate([[bins[0] - 1.5 * 12], bins])
+    widths = np.concatenate([np.maximum(np.diff(bins), 1.0), [1.0]])
+    distance = np.remainder(bins[None] - np.arange(12)[:, None] + 6 + 120, 12) - 6
+    weights = np.exp(-0.5 * (2 * distance / widths) ** 2)
+    weights /= np.sqrt((weights**2).sum(axis=0, keepdims=True))
+    weights *= np.exp(-0.5 * ((bins / 12 - 5.0) / 2.0) ** 2)
+    return np.ascontiguousarray(np.roll(weights, -3, axis=0)[:, :N_BINS])
+
+
+@cache
+def _contrast_bands() -> np.ndarray:
+    """First bin, end bin and number of averaged bins of the seven octave bands, int64 (7, 3) (Jiang et al. 2002)."""
+    frequencies = fft_frequencies()
+    edges = np.concatenate([[0.0], 200.0 * 2.0 ** np.arange(N_CONTRAST)])
+    rows = []
+    for band in range(N_CONTRAST):
+        inside = np.flatnonzero((frequencies >= edges[band]) & (frequencies <= edges[band + 1]))
+        first, end = int(inside[0]), int(inside[-1]) + 1
+        if band > 0:
+            first -= 1
+        if band == N_CONTRAST - 1:
+            end = N_BINS
+        n_averaged = max(int(np.rint(0.02 * (end - first))), 1)
+        rows.append((first, end if band == N_CONTRAST - 1 else end - 1, n_averaged))
+    return np.array(rows)
+
+
+@cache
+def _loudness_weights() -> np.ndarray:
+    """Gain of the two-stage K filter on power, per FFT bin, over the window's energy, float64 (1025,)."""
+    z = np.exp(-2j * np.pi * fft_frequencies() / SAMPLE_RATE)
+    # The analogue prototypes of BS.1770, transformed for this rate (De Man 2014).
+    rate_ratio = np.tan(np.pi * 1681.974450955533 / SAMPLE_RATE)
+    quality, gain = 0.7071752369554196, 10 ** (3.999843853973347 / 20)
+    middle = gain**0.4996667741545416
+    norm = 1 + rate_ratio / quality + rate_ratio**2
+    shelf = (
+        (gain + middle * rate_ratio / quality + rate_ratio**2)
+        + 2 * (rate_ratio**2 - gain) * z
+        + (gain - middle * rate_ratio / quality + rate_ratio**2) * z**2
+    ) / (norm + 2 * (rate_ratio**2 - 1) * z + (1 - rate_ratio / quality + rate_ratio**2) * z**2)
+    low, low_quality = np.tan(np.pi * 38.13547087602444 / SAMPLE_RATE), 0.5003270373238773
+    low_norm = 1 + low / low_quality + low**2
+    highpass = (1 - 2 * z + z**2) / (
+        1 + 2 * (low**2 - 1) / low_norm * z + (1 - low / low_quality + low**2) / low_norm * z**2
+    )
+    weights = np.abs(shelf * highpass) ** 2 * 2.0
+    weights[[0, -1]] /= 2.0
+    return weights / (N_FFT * (_window() ** 2).sum())
+
+
+@cache
+def _window() -> np.ndarray:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _frame_statistics(
+    spectra: np.ndarray,
+    bin_hz: float,
+    mel_first: np.ndarray,
+    mel_end: np.ndarray,
+    mel_weights: np.ndarray,
+    bands: np.ndarray,
+    loudness_weights: np.ndarray,
+    power: np.ndarray,
+    scalars: np.ndarray,
+    peaks: np.ndarray,
+    valleys: np.ndarray,
+    mel: np.ndarray,
+    tuning: np.ndarray,
+) -> None:
+    """Statistics of a block of complex spectra (B, 1025), while each frame is in cache.
+
+    Fills power (B, 1025), scalars (B, 5: centroid, bandwidth, rolloff, flatness, K-weighted power), peaks and valleys
+    (B, 7, mean magnitudes), mel (B, 128), and adds to tuning (levels, 100), a histogram of spectral peaks by log power
+    and by their deviation from the tempered scale.
+    """
+    n_frames, n_bins = spectra.shape
+    magnitude = np.empty(n_bins)
+    frame_power = np.empty(n_bins)
+    extremes = np.empty(64)
+    for t in range(n_frames):
+        row = spectra[t]
+        total = 0.0
+        moment = 0.0
+        square = 0.0
+        largest = 0.0
+        loudness = 0.0
+        amean = 0.0
+        for k in range(n_bins):
+            p = row[k].real * row[k].real + row[k].imag * row[k].imag
+            m = np.sqrt(p)
+            frame_power[k] = p
+            magnitude[k] = m
+            total += m
+            moment += m * k
+            square += m * k * k
+            largest = max(largest, p)
+            loudness += p * loudness_weights[k]
+            amean += max(p, 1e-10)
+        for k in range(n_bins):
+            power[t, k] = frame_power[k]
+        if total > 0.0:
+            centre = moment / total
+            scalars[t, 0] = centre * bin_hz
+            scalars[t, 1] = np.sqrt(max(square / total - centre * centre, 0.0)) * bin_hz
+        else:
+            scalars[t, 0] = 0.0
+            scalars[t, 1] = 0.0
+        reached = 0.0
+        k = 0
+        while k < n_bins - 1:
+            reached += magnitude[k]
+            if reached >= 0.85 * total:
+                break
+            k += 1
+        scalars[t, 2] = k * bin_hz
+        # A product of 16 clamped powers stays within the range of doubles, so one logarithm serves them all.
+        log_sum = 0.0
+        k = 0
+        while k < n_bins:
+            product = 1.0
+            for i in range(k, min(k + 16, n_bins)):
+                product *= min(max(frame_power[i], 1e-10), 1e16)
+            log_sum += np.log(product)
+            k += 16
+        scalars[t, 3] = np.exp(log_sum / n_bins) / (amean / n_bins)
+        scalars[t, 4] = loudness
+        for band in range(bands.shape[0]):
+            first, end, count = bands[band, 0], bands[band, 1], bands[band, 2]
+            for sign in (1.0, -1.0):
+                filled = 0
+                worst = np.inf
+                for k in range(first, end):
+                    value = sign * magnitude[k]
+                    if filled == count and value >= worst:
+                        continue
+                    i = filled if filled < count else count - 1
+                    if filled < count:
+                        filled += 1
+                    while i > 0 and extremes[i - 1] > value:
+                        extremes[i] = extremes[i - 1]
+                        i -= 1
+                    extremes[i] = value
+                    if filled == count:
+                        worst = extremes[count - 1]
+                mean = 0.0
+                for i in range(count):
+                    mean += extremes[i]
+                if sign > 0:
+                    valleys[t, band] = mean / count
+                else:
+                    peaks[t, band] = -mean / count
+        for band in range(mel_first.shape[0]):
+            start = mel_first[band]
+            energy = 0.0
+            for k in range(mel_end[band] - start):
+                energy += mel_weights[band, k] * frame_power[start + k]
+            mel[t, band] = energy
+        # Spectral peaks from 150 to 4000 Hz above a tenth of the largest, refined by a parabola (Smith 2011).
+        if tuning.shape[0] == 0 or largest <= 0.0:
+            continue
+        floor = 0.1 * largest
+        for k in range(int(np.ceil(150.0 / bin_hz)), int(np.ceil(4000.0 / bin_hz))):
+            here = frame_power[k]
+            if here <= floor:
+                continue
+            below = frame_power[k - 1] if frame_power[k - 1] > floor else 0.0
+            above = frame_power[k + 1] if frame_power[k + 1] > floor else 0.0
+            if here <= below or here < above:
+                continue
+            curve = frame_power[k + 1] + frame_power[k - 1] - 2.0 * here
+            slope = 0.5 * (frame_power[k + 1] - frame_power[k - 1])
+            shift = -slope / curve if abs(slope) < abs(curve) else 0.0
+            height = here + 0.5 * slope * shift
+            residual = (12.0 * np.log2((k + shift) * bin_hz / 27.5)) % 1.0
+            if residual >= 0.5:
+                residual -= 1.0
+            column = min(int((residual + 0.5) * tuning.shape[1]), tuning.shape[1] - 1)
+            level = int((np.log10(max(height, 1e-20)) + 20.0) * (tuning.shape[0] / 32.0))
+            tuning[min(max(level, 0), tuning.shape[0] - 1), column] += 1
+
+
+def _tuning_of_histogram(histogram: np.ndarray) -> float:
+    """Most frequent deviation among the peaks above the median height, fractions of a semitone (librosa's rule)."""
+    per_level = histogram.sum(axis=1)
+    n_peaks = int(per_level.sum())
+    if n_peaks == 0:
+        return 0.0
+    median_level = int(np.searchsorted(np.cumsum(per_level), n_peaks / 2))
+    counts = histogram[median_level:].sum(axis=0)
+    return float(np.linspace(-0.5, 0.5, _TUNING_BINS + 1)[int(counts.argmax())])
+
+
+def power_to_db(power: np.ndarray) -> np.ndarray:
+    """10 log10, at least -100 dB and at most 80 dB below the largest value of the array; the array's type."""
+    decibels = np.maximum(power, power.dtype.type(_POWER_FLOOR))
+    # numpy vectorises the natural logarithm, but not the decadic one.
+    np.log(decibels, out=decibels)
+    decibels *= power.dtype.type(10.0 / np.log(10.0))
+    return np.maximum(decibels, decibels.max() - power.dtype.type(_TOP_DB), out=decibels)
+
+
+@cache
+def _dct_matrix() -> np.ndarray:
+    """Orthonormal DCT-II of 128 mel bands, first 13 rows, float64 (13, 128)."""
+    rows = np.arange(N_MFCC)[:, None]
+    matrix = np.cos(np.pi * rows * (2 * np.arange(N_MELS)[None] + 1) / (2 * N_MELS)) * np.sqrt(2.0 / N_MELS)
+    matrix[0] /= np.sqrt(2.0)
+    return matrix
+
+
+def _slope(values: np.ndarray) -> np.ndarray:
+    """Least-squares slope over nine frames, per column; the first and last full window serve the ends."""
+    out = np.zeros_like(values)
+    n = len(values)
+    if n < 9:
+        return out
+    middle = np.zeros((n - 8, values.shape[1]), dtype=values.dtype)
+    for lag in range(1, 5):
+        middle += lag * (values[4 + lag : n - 4 + lag] - values[4 - lag : n - 4 - lag])
+    out[4:-4] = middle / 60.0
+    out[:4], out[-4:] = out[4], out[-5]
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples: int, scalars: np.ndarray) -> None:
+    """Root mean square and zero-crossing rate of frames that begin `start` samples into the padded audio.
+
+    Fills scalars (n_frames, 2). Crossings count within the audio only, as if its ends were held in the padding.
+    """
+    n_hops = n_frames + N_FFT // HOP_LENGTH - 1
+    energy = np.empty(n_hops)
+    inner = np.empty(n_hops, dtype=np.int64)
+    edge = np.empty(n_hops, dtype=np.int64)
+    for j in range(n_hops):
+        hop = samples[j * HOP_LENGTH : (j + 1) * HOP_LENGTH]
+        total = 0.0
+        crossings = 0
+        for k in range(HOP_LENGTH):
+            total += np.float64(hop[k]) * np.float64(hop[k])
+        first = start + j * HOP_LENGTH - N_FFT // 2
+        low = max(1 - first, 1)
+        high = min(n_samples - first, HOP_LENGTH)
+        for k in range(low, high):
+            crossings += (hop[k] < -1e-10) != (hop[k - 1] < -1e-10)
+        energy[j] = total
+        inner[j] = crossings
+        edge[j] = 0
+        if j > 0 and first > 0 and first < n_samples:
+            edge[j] = (hop[0] < -1e-10) != (samples[j * HOP_LENGTH - 1] < -1e-10)
+    for t in range(n_frames):
+        total = energy[t]
+        crossings = inner[t]
+        for j in range(t + 1, t + N_FFT // HOP_LENGTH):
+            total += energy[j]
+            crossings += inner[j] + edge[j]
+        scalars[t, 0] = np.sqrt(total / N_FFT)
+        scalars[t, 1] = crossings / N_FFT
+
+
+def _integrated_loudness(power: np.ndarray) -> float:
+    """Gated loudness, LUFS, of K-weighted mean powers per frame (overlapping frames stand for the 400 ms blocks)."""
+    width = max(round(0.4 * FRAME_RATE), 1)
+    sums = np.concatenate([[0.0], np.cumsum(power)])
+    blocks = (sums[width:] - sums[:-width]) / width if len(power) > width else power
+    loudness = -0.691 + 10 * np.log10(np.maximum(blocks, 1e-20))
+    loud = blocks[loudness > -70.0]
+    if len(loud) == 0:
+        return -70.0
+    relative = -0.691 + 10 * np.log10(loud.mean()) - 10.0
+    return float(-0.691 + 10 * np.log10(blocks[loudness > max(relative, -70.0)].mean()))
+
+
+class FrameAnalyser:
+    """Computes `FrameFeatures` from mono samples at 22,050 Hz that arrive in pieces of any length."""
+
+    def __init__(self) -> None:
+        self._pending = np.zeros(_HALF, dtype=np.float32)
+        self._n_samples = 0
+        self._n_frames = 0
+        self._peak = 0.0
+        self._rows: dict[str, list[np.ndarray]] = {}
+        self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
+        self._held_power: list[np.ndarray] = []
+        self._tuning: float | None = None
+        self._chroma_filters = np.empty((0, 0), dtype=np.float32)
+
+    def push(self, samples: np.ndarray) -> None:
+        """Take the next samples, float32 (n,)."""
+        if len(samples) == 0:
+            return
+        self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
+        self._n_samples += len(samples)
+        self._pending = np.concatenate([self._pending, samples])
+        n_frames = max((len(self._pending) - N_FFT) // HOP_LENGTH + 1, 0)
+        self._process(n_frames // _BLOCK_FRAMES * _BLOCK_FRAMES)
+
+    def finish(self, *, duration_s: float | None = None) -> FrameFeatures:
+        """The features of all that was pushed; at least one sample must have been.
+
+        Args:
+            duration_s: Length of the audio before it was resampled, s; None for that of the samples pushed.
+        """
+        self._pending = np.concatenate([self._pending, np.zeros(N_FFT, dtype=np.float32)])
+        n_frames = 1 + self._n_samples // HOP_LENGTH
+        self._process(n_frames - self._n_frames)
+        if self._tuning is None:
+            self._tuning = self._settle_tuning()
+        scalars, samples, mel = self._take("scalars"), self._take("samples"), self._take("mel")
+        log_mel = power_to_db(mel)
+        rise = np.maximum(np.diff(log_mel, axis=0), 0.0).mean(axis=1)
+        mfcc = log_mel @ _dct_matrix().T.astype(np.float32)
+        return FrameFeatures(
+            onset_strength=np.concatenate([np.zeros(_ONSET_DELAY, dtype=np.float32), rise])[:n_frames],
+            rms=samples[:, 0].astype(np.float32),
+            zero_crossing_rate=samples[:, 1].astype(np.float32),
+            centroid=scalars[:, 0].astype(np.float32),
+            bandwidth=scalars[:, 1].astype(np.float32),
+            rolloff=scalars[:, 2].astype(np.float32),
+            flatness=scalars[:, 3].astype(np.float32),
+            contrast=(power_to_db(self._take("peaks")) - power_to_db(self._take("valleys"))).astype(np.float32),
+            mfcc=mfcc,
+            mfcc_delta=_slope(mfcc),
+            chroma=self._take("chroma"),
+            mel=mel,
+            duration_s=self._n_samples / SAMPLE_RATE if duration_s is None else duration_s,
+            peak=self._peak,
+            tuning=self._tuning,
+            loudness_db=_integrated_loudness(scalars[:, 4]),
+        )
+
+    def _take(self, name: str) -> np.ndarray:
+        return np.concatenate(self._rows.pop(name))
+
+    def _append(self, name: str, block: np.ndarray) -> None:
+        self._rows.setdefault(name, []).append(block)
+
+    def _process(self, n_frames: int) -> None:
+        """Analyse the first `n_frames` frames of the pending samples and drop what no later frame needs."""
+        for start in range(0, n_frames, _BLOCK_FRAMES):
+            n = min(_BLOCK_FRAMES, n_frames - start)
+            first = start * HOP_LENGTH
+            self._process_block(self._pending[first : first + (n - 1) * HOP_LENGTH + N_FFT], n)
+        self._pending = self._pending[n_frames * HOP_LENGTH :]
+
+    def _process_block(self, samples: np.ndarray, n: int) -> None:
+        in_samples = np.empty((n, 2))
+        _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, in_samples)
+        frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
+        power, mel = np.empty((n, N_BINS), dtype=np.float32), np.empty((n, N_MELS), dtype=np.float32)
+        scalars, peaks, valleys = np.empty((n, _N_SCALARS)), np.empty((n, N_CONTRAST)), np.empty((n, N_CONTRAST))
+        _frame_statistics(
+            np.fft.rfft(frames * _window()),
+            SAMPLE_RATE / N_FFT,
+            *_sparse_mel(),
+            _contrast_bands(),
+            _loudness_weights(),
+            power,
+            scalars,
+            peaks,
+            valleys,
+            mel,
+            self._tuning_histogram if self._tuning is None else self._tuning_histogram[:0],
+        )
+        self._n_frames += n
+        for name, block in (
+            ("samples", in_samples),
+            ("scalars", scalars),
+            ("peaks", peaks),
+            ("valleys", valleys),
+            ("mel", mel),
+        ):
+            self._append(name, block)
+        if self._tuning is None:
+            self._held_power.append(power)
+            if self._n_frames >= _TUNING_FRAMES:
+                self._tuning = self._settle_tuning()
+        else:
+            self._append("chroma", self._chroma(power))
+
+    def _settle_tuning(self) -> float:
+        tuning = _tuning_of_histogram(self._tuning_histogram)
+        self._chroma_filters = np.ascontiguousarray(chroma_filters(tuning).T.astype(np.float32))
+        self._held_power.reverse()
+        while self._held_power:
+            self._append("chroma", self._chroma(self._held_power.pop()))
+        return tuning
+
+    def _chroma(self, power: np.ndarray) -> np.ndarray:
+        raw = power @ self._chroma_filters
+        largest = raw.max(axis=1, keepdims=True)
+        return raw / np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0))
+
+
+def analyse_frames(samples: np.ndarray) -> FrameFeatures:
+    """Frame features of mono samples at 22,050 Hz, float32 (n,)."""
+    analyser = FrameAnalyser()
+    analyser.push(samples)
+    return analyser.finish()

@@ -1,0 +1,208 @@
+"""Training from the command line: a folder of songs in, a policy out, resumable at any checkpoint.
+
+Songs are analysed, split into training and held-out songs, a reward model is found or trained, a policy is warm-started
+by imitation and then improved by PPO or DPO. One step is one beat decided in a rollout.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from editorbot_core.commands import run_command, say
+from editorbot_core.config import Config, config_from_dict, get_default_config, overridden
+from editorbot_core.errors import ParameterError
+from editorbot_core.history import close_log, open_log
+from editorbot_core.policy_files import save_policy
+from editorbot_core.progress import Progress, ProgressBars
+from editorbot_core.reward_source import FromRegistry
+from editorbot_core.training_session import (
+    Recorder,
+    Session,
+    State,
+    TrainingResult,
+    improve,
+    join_processes,
+    load_material,
+    local_device,
+    new_state,
+    read_checkpoint,
+    resumed_state,
+    training_folder,
+)
+
+
+class RLHFTrainer:
+    """Trains a policy on a folder of songs.
+
+    Args:
+        config: The configuration.
+        output_dir: `models/` and `logs/` are written here.
+        from_registry: Fetches registered reward models.
+        progress: Told how far long stages are.
+        log_level: Least level that is shown.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        output_dir: Path | str = ".",
+        from_registry: FromRegistry | None = None,
+        progress: Progress | None = None,
+        log_level: str = "INFO",
+    ) -> None:
+        self.config = config or get_default_config()
+        self.output_dir = Path(output_dir)
+        self.log_level = log_level
+        self._from_registry = from_registry
+        self._progress = progress
+
+    def train(
+        self,
+        data_dir: Path | str,
+        total_timesteps: int | None = None,
+        *,
+        checkpoint: Path | str | None = None,
+        reward_model: str | None = None,
+    ) -> TrainingResult:
+        """Train until `total_timesteps` beats were decided.
+
+        Args:
+            data_dir: Folder with songs in `train/` or directly inside.
+            total_timesteps: Beats in all; by default the configuration's, or the checkpoint's.
+            checkpoint: A checkpoint to go on from as if training had never stopped; its configuration is used.
+            reward_model: A `.pt` file or `models:/` URI; by default see `reward_source`.
+
+        Raises:
+            ParameterError: If a folder, file or value that was named cannot be used.
+            FormatError: If a file is damaged, or a checkpoint belongs to other songs or another reward model.
+        """
+        folder = training_folder(Path(data_dir))
+        resumed = read_checkpoint(Path(checkpoint)) if checkpoint is not None else None
+        config = self.config if resumed is None else config_from_dict(resumed["config"])
+        default_steps = config.total_steps if resumed is None else int(resumed["total_steps"])
+        total_steps = default_steps if total_timesteps is None else total_timesteps
+        if total_steps < 1:
+            raise ParameterError(f"--total_steps must be at least 1, got {total_steps}")
+        device = local_device(self.config.device)
+        process = join_processes(device)
+        log_path = self.output_dir / "logs" / "training.log"
+        log = open_log(log_path if process.leads else None, level=self.log_level)
+        progress = self._progress if process.leads else None
+        session = Session(config, total_steps, device, process, self.output_dir, log, progress)
+        try:
+            log.info("device: %s%s", device, "" if torch.cuda.is_available() else " (there is no CUDA device)")
+            material = load_material(session, folder, reward_model, self._from_registry)
+            recorder = Recorder(session, material, resumed)
+            state = new_state(session, material) if resumed is None else resumed_state(resumed, session, material)
+            improve(state, session, material, recorder)
+            return self._finish(state, session, recorder, log_path)
+        finally:
+            close_log(log)
+
+    @staticmethod
+    def _finish(state: State, session: Session, recorder: Recorder, log_path: Path) -> TrainingResult:
+        best, final = session.models / "policy_best.pt", session.models / "policy_final.pt"
+        if session.process.leads:
+            save_policy(best, state.selection.best_policy(state.policy), model=recorder.model)
+            save_policy(final, state.policy, model=recorder.model)
+            recorder.history.save(recorder.history_path)
+        if state.stopped:
+            session.log.info("stopped early: %s", state.stopped)
+        first = state.selection.first
+        result = TrainingResult(
+            policy_best=best,
+            policy_final=final,
+            history=recorder.history.columns(),
+            history_path=recorder.history_path,
+            log_path=log_path,
+            best_score=state.selection.best_score,
+            reference_score=first.score if first is not None else None,
+            steps=state.step,
+        )
+        session.log.info("held-out reward: best %s, warm start %s", result.best_score, result.reference_score)
+        return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = get_default_config()
+    parser = argparse.ArgumentParser(
+        prog="train_rlhf.py",
+        description="Train a policy that edits music, by reinforcement learning from human feedback.",
+        epilog="CUDA_VISIBLE_DEVICES chooses GPUs; several: torchrun --nproc_per_node=N train_rlhf.py ...",
+    )
+    add = parser.add_argument
+    add("--data_dir", type=Path, required=True, help="folder with songs in train/ or directly inside")
+    add("--checkpoint", type=Path, help="go on from this checkpoint exactly as if training had never stopped")
+    add("--reward_model", help="a .pt file or models:/<name>@<alias> (default: found or trained, see docs)")
+    add("--total_steps", type=int, help=f"beats decided in rollouts (default: {default.total_steps})")
+    add("--algorithm", choices=("ppo", "dpo"), help=f"default: {default.algorithm}")
+    add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
+    add("--save_interval", type=int, help=f"steps between checkpoints (default: {default.save_interval})")
+    add("--log_level", choices=("DEBUG", "INFO", "WARNING"), default="INFO", help="default: INFO")
+    add("--seed", type=int, help=f"seed of everything random (default: {default.seed})")
+    add("--batch_size", type=int, help=f"beats per iteration, ppo.n_steps (default: {default.ppo.n_steps})")
+    add(
+        "--target",
+        type=float,
+        help=f"length to be judged at, as a share of the song (default: {default.eval_ratios[0]})",
+    )
+    add("--output_dir", type=Path, default=Path(), help="models/ and logs/ are written here (default: .)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, such as ppo.epochs=4")
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line changes in the configuration."""
+    named = {
+        "total_steps": arguments.total_steps,
+        "algorithm": arguments.algorithm,
+        "save_interval": arguments.save_interval,
+        "seed": arguments.seed,
+        "ppo.n_steps": arguments.batch_size,
+        "eval_ratios": None if arguments.target is None else (arguments.target,),
+    }
+    settings = {name: value for name, value in named.items() if value is not None}
+    for item in arguments.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
+        settings[name] = value
+    if arguments.checkpoint is not None:
+        changed = sorted(set(settings) - {"total_steps"})
+        if changed:
+            raise ParameterError(f"--checkpoint brings its own {', '.join(changed)}; leave those flags out")
+    return settings
+
+
+def main(argv: Sequence[str] | None = None, *, from_registry: FromRegistry | None = None) -> int:
+    """The command `train_rlhf.py`; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+
+    def body() -> None:
+        config = overridden(get_default_config(), {**_settings(arguments), "device": arguments.device})
+        bars = ProgressBars()
+        trainer = RLHFTrainer(
+            config,
+            output_dir=arguments.output_dir,
+            from_registry=from_registry,
+            progress=bars,
+            log_level=arguments.log_level,
+        )
+        try:
+            result = trainer.train(
+                arguments.data_dir,
+                arguments.total_steps,
+                checkpoint=arguments.checkpoint,
+                reward_model=arguments.reward_model,
+            )
+        finally:
+            bars.close()
+        say(f"best    {result.policy_best}")
+        say(f"last    {result.policy_final}")
+        say(f"history {result.history_path}")
+
+    return run_command(body)

@@ -1,0 +1,209 @@
+"""Warm start: the policy first imitates dynamic-programming retargeting; the result is the KL and DPO reference.
+
+The teacher meets the length and keeps start and end of the song, under random join weights, so that the reference is
+a spread of defensible edits and not one habit.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from editorbot_core.baselines import DPWeights, dp_unit_actions
+from editorbot_core.edits import LOOP_2
+from editorbot_core.environment import LOOP_RATIO, respects_mask
+from editorbot_core.errors import GateError, ParameterError
+from editorbot_core.policy import Policy
+from editorbot_core.progress import Progress
+from editorbot_core.rollout import log_prob
+from editorbot_core.songs import EditBatch, Song, collate, stack_actions
+
+Teacher = Callable[[Song, float, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """How the teacher is imitated.
+
+    Attributes:
+        edits_per_song: Edits of the teacher per song, at random targets.
+        target_range: Lowest and highest target ratio of a shortening.
+        extended_frac: Share of edits with targets between 0.95 and `extended_max`.
+        extended_max: Highest target ratio.
+        n_steps: Gradient steps.
+        batch_songs: Songs per gradient step, with all their edits.
+        learning_rate: Adam's, falling to a tenth along a cosine.
+        label_smoothing: Probability mass moved from the teacher's action to the policy's initial habits.
+        max_grad_norm: Gradients are clipped to this norm.
+    """
+
+    edits_per_song: int = 24
+    target_range: tuple[float, float] = (0.35, 0.95)
+    extended_frac: float = 0.1
+    extended_max: float = 1.25
+    n_steps: int = 120
+    batch_songs: int = 6
+    learning_rate: float = 2e-3
+    label_smoothing: float = 0.03
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check counts and ranges."""
+        counts = (self.edits_per_song, self.n_steps, self.batch_songs)
+        low, high = self.target_range
+        if min(counts) < 1 or not 0 < low <= high or not 0 <= self.label_smoothing < 1 or self.learning_rate <= 0:
+            raise ParameterError(f"counts and rates must be positive, target_range rising, smoothing in [0, 1): {self}")
+
+
+class Lessons(NamedTuple):
+    """Edits of the teacher that the mask allows, and the share that it refused."""
+
+    edits: EditBatch
+    refused_frac: float
+
+
+def dp_teacher(song: Song, target_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Dynamic-programming retargeting under random join weights, int64 (n_units,)."""
+    return dp_unit_actions(song, target_s, weights=DPWeights.sample(rng), rng=rng)
+
+
+def teacher_edits(
+    songs: Sequence[Song],
+    *,
+    config: WarmStartConfig,
+    rng: np.random.Generator,
+    teacher: Teacher = dp_teacher,
+    progress: Progress | None = None,
+) -> Lessons:
+    """Let the teacher edit every song at random targets, spread evenly.
+
+    Raises:
+        GateError: If the mask refuses more than half of the edits.
+    """
+    low, high = config.target_range
+    rows, index, ratios = [], [], []
+    for i, song in enumerate(songs):
+        spread = (np.arange(config.edits_per_song) + rng.random(config.edits_per_song)) / config.edits_per_song
+        extended = rng.random(config.edits_per_song) < config.extended_frac
+        targets = np.where(
+            extended, LOOP_RATIO + spread * (config.extended_max - LOOP_RATIO), low + spread * (high - low)
+        )
+        for ratio in targets:
+            rows.append(teacher(song, float(ratio) * song.duration, rng))
+            index.append(i)
+            ratios.append(ratio)
+        if progress is not None:
+            progress("teacher edits", i + 1, len(songs))
+    batch = collate(songs)
+    edits = EditBatch(
+        batch,
+        torch.tensor(index),
+        stack_actions(rows, batch.n_units),
+        torch.tensor(np.array(ratios), dtype=torch.float32),
+    )
+    usable = respects_mask(edits)
+    refused = 1.0 - float(usable.float().mean())
+    if refused > 0.5:
+        raise GateError(f"the mask refuses {refused:.0%} of the teacher's edits; teacher and mask disagree on targets")
+    return Lessons(
+        EditBatch(batch, edits.song_index[usable], edits.actions[usable], edits.target_ratio[usable]), refused
+    )
+
+
+def imitation_loss(
+    log_softmax: torch.Tensor,
+    actions: torch.Tensor,
+    habits: torch.Tensor,
+    *,
+    allowed: torch.Tensor,
+    label_smoothing: float,
+) -> torch.Tensor:
+    """Masked cross-entropy with smoothed labels (Szegedy et al. 2016, section 7), per unit.
+
+    Args:
+        log_softmax: (..., 9), about -1e9 where forbidden.
+        actions: int64 (...), the teacher's.
+        habits: (9,), positive: how the smoothed mass is spread over the allowed actions.
+        allowed: bool (..., 9).
+        label_smoothing: The mass, in [0, 1).
+    """
+    spread = habits * allowed
+    spread = spread / spread.sum(-1, keepdim=True)
+    taught = log_softmax.gather(-1, actions[..., None])[..., 0]
+    smoothed = (spread * log_softmax.masked_fill(~allowed, 0.0)).sum(-1)
+    return -((1 - label_smoothing) * taught + label_smoothing * smoothed)
+
+
+def warm_start(
+    policy: Policy,
+    songs: Sequence[Song],
+    *,
+    config: WarmStartConfig | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    teacher: Teacher = dp_teacher,
+    log: Callable[[dict[str, float], int], None] | None = None,
+    progress: Progress | None = None,
+) -> Policy:
+    """Fit feature statistics and imitate the teacher; returns the policy, trained in place, on `device`.
+
+    Args:
+        policy: A fresh policy.
+        songs: Training songs.
+        config: How.
+        seed: Of targets, teacher and order of songs.
+        device: Where to train.
+        teacher: Makes the edits to imitate: song, target in seconds, generator to action ids per unit.
+        log: Gets `warm/{loss, accuracy, refused_frac, step}` after every step.
+        progress: Told about teacher edits and steps.
+    """
+    config = config or WarmStartConfig()
+    rng = np.random.default_rng(seed)
+    lessons = teacher_edits(songs, config=config, rng=rng, teacher=teacher, progress=progress)
+    edits = lessons.edits.to(device)
+    policy.to(device).train()
+    policy.fit_statistics(edits.songs)
+    habits = torch.ones(policy.to_logits.out_features, device=edits.actions.device)
+    habits[LOOP_2:] = float(np.exp(policy.config.move_bias))
+    optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.n_steps, eta_min=0.1 * config.learning_rate)
+    queue: list[int] = []
+    for step in range(config.n_steps):
+        if len(queue) < min(config.batch_songs, len(songs)):
+            queue += rng.permutation(len(songs)).tolist()
+        chosen = torch.tensor(queue[: config.batch_songs], device=edits.actions.device)
+        queue = queue[config.batch_songs :]
+        rows = torch.isin(edits.song_index, chosen)
+        if not bool(rows.any()):
+            continue
+        batch = EditBatch(edits.songs, edits.song_index[rows], edits.actions[rows], edits.target_ratio[rows])
+        result = log_prob(policy, batch)
+        mask = result.unit_mask
+        losses = imitation_loss(
+            result.log_softmax[mask],
+            batch.actions[mask],
+            habits,
+            allowed=result.allowed[mask],
+            label_smoothing=config.label_smoothing,
+        )
+        loss = losses.mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+        optimiser.step()
+        schedule.step()
+        if log is not None:
+            guess = result.log_softmax[mask].argmax(-1)
+            log(
+                {
+                    "warm/loss": float(loss.detach()),
+                    "warm/accuracy": float((guess == batch.actions[mask]).float().mean()),
+                    "warm/refused_frac": lessons.refused_frac,
+                },
+                step + 1,
+            )
+        if progress is not None:
+            progress("warm start", step + 1, config.n_steps)
+    return policy.eval()

@@ -1,0 +1,134 @@
+"""The `editorbot` command: run the pipeline, open its pages, rate edits, edit a song.
+
+Exit status 0 when it did what was asked, 1 for a fault, 2 for wrong use, 130 for Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from editorbot_core.commands import run_command, say
+from editorbot_core.errors import ParameterError
+from editorbot_core.home import home_folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="editorbot", description="Learns to edit music from people who compare edits."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the whole pipeline: songs in, edited songs and a registered policy out")
+    run.add_argument(
+        "--songs", type=Path, metavar="FOLDER", help="songs to learn from (default: training_data/, else demo songs)"
+    )
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as ppo.n_steps=4096"
+    )
+
+    ui = commands.add_parser("ui", help="Dagster, MLflow and the rating page on this machine")
+    ui.add_argument("--dagster_port", type=int, default=3000, metavar="PORT", help="default 3000")
+    ui.add_argument("--mlflow_port", type=int, default=5000, metavar="PORT", help="default 5000")
+    ui.add_argument("--rating_port", type=int, default=8000, metavar="PORT", help="default 8000")
+
+    rate = commands.add_parser("rate", help="the rating page alone")
+    rate.add_argument("--port", type=int, default=8000, metavar="PORT", help="default 8000")
+
+    demo = commands.add_parser("demo", help="compose the demo songs into a folder")
+    demo.add_argument("folder", type=Path, metavar="FOLDER")
+    demo.add_argument("--n_songs", type=int, default=24, metavar="N", help="how many (default 24)")
+    demo.add_argument("--seed", type=int, default=0, metavar="SEED", help="other seeds, other songs (default 0)")
+
+    commands.add_parser("edit", help="edit one song with the champion", add_help=False)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipelines.run import run_main_job
+
+    settings: dict[str, str] = {}
+    for item in arguments.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
+        settings[name] = value
+    if arguments.songs is not None and not arguments.songs.is_dir():
+        raise ParameterError(f"--songs {arguments.songs}: no such folder")
+    return run_main_job(songs=arguments.songs, settings=settings)
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from assets.resources import mlflow_server_command
+    from pipelines.instance import prepare_home
+    from pipelines.ui import HOST, Service, run_services
+
+    home = home_folder()
+    prepare_home(home)
+    dagster_home = {"DAGSTER_HOME": str(home / "dagster"), "EDITORBOT_HOME": str(home)}
+    root = Path(__file__).resolve().parents[1]
+    binaries = Path(sys.executable).parent
+    run_services(
+        [
+            Service(
+                "dagster",
+                arguments.dagster_port,
+                (
+                    *(str(binaries / "dagster"), "dev", "--workspace", str(root / "workspace.yaml")),
+                    *("--host", HOST, "--port", str(arguments.dagster_port)),
+                ),
+                dagster_home,
+            ),
+            Service(
+                "mlflow",
+                arguments.mlflow_port,
+                mlflow_server_command(home, host=HOST, port=arguments.mlflow_port),
+                dagster_home,
+            ),
+            Service(
+                "rating",
+                arguments.rating_port,
+                (str(binaries / "editorbot"), "rate", "--port", str(arguments.rating_port)),
+                dagster_home,
+            ),
+        ],
+        logs=home / "logs",
+    )
+    return 0
+
+
+def _rate(arguments: argparse.Namespace) -> int:
+    from editorbot_core.rating.app import run_rating_page
+
+    run_rating_page(home_folder(), port=arguments.port, database_url=os.environ.get("EDITORBOT_DATABASE_URL"))
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from editorbot_core.demo import compose_demo_songs
+    from editorbot_core.progress import ProgressBars
+
+    if arguments.n_songs < 1:
+        raise ParameterError(f"--n_songs must be at least 1, got {arguments.n_songs}")
+    paths = compose_demo_songs(
+        arguments.folder, n_songs=arguments.n_songs, seed=arguments.seed, progress=ProgressBars()
+    )
+    say(f"{len(paths)} songs with annotations in {arguments.folder}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `editorbot`."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["edit"]:
+        from editorbot_core.infer import main as edit
+
+        return edit(argv[1:], prog="editorbot edit")
+    arguments = _parser().parse_args(argv)
+    bodies = {"run": _run, "ui": _ui, "rate": _rate, "demo": _demo}
+    return run_command(lambda: bodies[arguments.command](arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

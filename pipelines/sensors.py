@@ -1,0 +1,82 @@
+"""Runs that start when something has happened, and the end of what a failed run left open.
+
+Every request has a key made of what has happened and the number of the attempt, so that it is made once, and again
+only if its run failed. A song that vanished is as much a change as one that came.
+"""
+
+import dagster as dg
+
+from assets.home import Home
+from assets.memo import latest_materialization, metadata_value
+from assets.registry import registry
+from assets.resources import Tracking
+from assets.runs import close_dead_runs
+from editorbot_core.files import digest
+from pipelines.jobs import ingest_job, main_job, retrain_job
+from pipelines.schedules import automation_is_on
+
+_TRIGGER_TAG = "editorbot/trigger"
+_STATUS = dg.DefaultSensorStatus.RUNNING if automation_is_on() else dg.DefaultSensorStatus.STOPPED
+_FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+def request_once(instance: dg.DagsterInstance, trigger: str) -> dg.RunRequest | dg.SkipReason:
+    """A request for what has happened, unless a run for it is under way, has ended well, or has failed too often."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={_TRIGGER_TAG: trigger}))
+    attempts = len(runs)
+    if any(run.status not in _FAILED for run in runs):
+        return dg.SkipReason(f"a run for {trigger} was already started")
+    if attempts >= registry().automation.max_attempts:
+        return dg.SkipReason(f"{attempts} runs for {trigger} have failed; start one by hand when the cause is gone")
+    return dg.RunRequest(run_key=f"{trigger}-{attempts}", tags={_TRIGGER_TAG: trigger})
+
+
+@dg.sensor(job=ingest_job, minimum_interval_seconds=60, default_status=_STATUS)
+def song_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunRequest | dg.SkipReason:
+    """Songs have come, changed or vanished: ingest them."""
+    from editorbot_core.audio import find_audio
+
+    folder = home.songs_folder_if_any()
+    if folder is None:
+        return dg.SkipReason("there is no folder of songs yet; training_data or EDITORBOT_SONGS names one")
+    listing = []
+    for path in find_audio(folder):
+        status = path.stat()
+        listing.append(
+            [str(path.relative_to(folder)).encode(errors="replace").decode(), status.st_size, status.st_mtime_ns]
+        )
+    now = digest(listing)[:16]
+    if context.cursor == now:
+        return dg.SkipReason(f"{len(listing)} songs, none new, changed or gone")
+    answer = request_once(context.instance, f"songs-{now}")
+    if isinstance(answer, dg.SkipReason) and "already" in str(answer.skip_message):
+        context.update_cursor(now)
+    return answer
+
+
+@dg.sensor(job=retrain_job, minimum_interval_seconds=60, default_status=_STATUS)
+def preference_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunRequest | dg.SkipReason:
+    """People have given enough answers since the last snapshot: retrain."""
+    from editorbot_core.preferences import PreferenceStore
+
+    store = PreferenceStore(home.database_url)
+    try:
+        n_answers = store.count("person")
+    finally:
+        store.close()
+    made = latest_materialization(context.instance, "preferences")
+    known = int(metadata_value(made, "n_person") or 0)
+    wanted = registry().automation.min_new_answers
+    if n_answers - known < wanted:
+        return dg.SkipReason(f"{n_answers - known} new answers; {wanted} start a retraining")
+    return request_once(context.instance, f"answers-{n_answers}")
+
+
+@dg.run_failure_sensor(
+    name="failure_sensor", monitored_jobs=[main_job, ingest_job, retrain_job], default_status=_STATUS
+)
+def failure_sensor(context: dg.RunFailureSensorContext, home: Home, tracking: Tracking) -> None:
+    """A run failed: close what it left open in Dagster and in MLflow."""
+    close_dead_runs(context.instance, home.path)
+    for problem in tracking.resend():
+        context.log.warning(problem)
