@@ -8,11 +8,13 @@ from editorbot_core.trainer import RLHFTrainer, main
 __all__ = ["RLHFTrainer"]
 
 
-def _from_registry(uri: str) -> Path | None:
-    """Weights of a registered model; imported late, because MLflow is slow to import and seldom needed."""
+def _from_registry(uri: str | None) -> Path | None:
+    """Weights of a registered reward model; imported late, because MLflow is slow to import and seldom needed."""
+    from assets.registry import registry
     from assets.resources import download_registered_weights
 
-    return download_registered_weights(uri)
+    names = registry()
+    return download_registered_weights(uri or f"models:/{names.reward_name}@{names.champion}")
 
 
 if __name__ == "__main__":

@@ -45,14 +45,17 @@ def songs_of(home: Home, library: pd.DataFrame, part: str | None = None) -> "lis
 
 
 def assign_parts(known_path: "Path", track_ids: list[str], *, eval_fraction: float, seed: int) -> dict[str, str]:
-    """The part of every song; a song that was assigned before keeps its part, even while it is away."""
-    from editorbot_core.library import split_songs
+    """The part of every song; a song that was assigned before keeps its part, even while it is away.
 
+    New songs come in the order of a hash of their ids and go to `eval` while that has less than its share, so that few
+    songs are divided as exactly as many.
+    """
     known: dict[str, str] = read_json(known_path) if known_path.is_file() else {}
-    new = [track_id for track_id in track_ids if track_id not in known]
+    new = sorted(set(track_ids) - set(known), key=lambda track_id: digest([seed, track_id]))
+    for track_id in new:
+        n_eval = sum(part == "eval" for part in known.values())
+        known[track_id] = "eval" if n_eval < eval_fraction * (len(known) + 1) else "train"
     if new:
-        proposed = split_songs(track_ids, eval_fraction=eval_fraction, seed=seed)
-        known |= {track_id: proposed[track_id] for track_id in new}
         write_json(known_path, known)
     return {track_id: known[track_id] for track_id in track_ids}
 
@@ -95,10 +98,10 @@ def beat_features(context: dg.AssetExecutionContext, home: Home, song_library: p
     """Beats, bars, structure and 121 features per beat of every accepted song, a Parquet file each."""
     import numpy as np
 
+    from editorbot_core.analysing import features_path
     from editorbot_core.features import N_FEATURES
 
-    folder = home.path / "features"
-    files = {record.track_id: folder / f"{record.track_id}.parquet" for record in records_of(song_library)}
+    files = {record.track_id: features_path(home.path, record.sha256) for record in records_of(song_library)}
     present = {track_id: sha256_file(path) for track_id, path in sorted(files.items())}
     version = digest(present)[:32]
     memo = Memo(context, home, other={"files": version})
@@ -121,7 +124,7 @@ def beat_features(context: dg.AssetExecutionContext, home: Home, song_library: p
     return memo.made(
         version,
         {
-            "folder": str(folder),
+            "folder": str(home.path / "features"),
             "n_songs": len(songs),
             "n_beats": len(values),
             "n_features": int(values.shape[1]),

@@ -4,8 +4,7 @@ Everything is learned on songs of the part `train`; the reward model keeps some 
 policies are chosen by those.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
 import pandas as pd
@@ -14,7 +13,7 @@ from assets.home import Home
 from assets.ingestion import songs_of
 from assets.memo import Memo
 from assets.preferences import QUEUE_LENGTH, answers_of, pairs_of
-from assets.records import RATIO, finish_policy, params, plots_of, provenance
+from assets.records import finish_policy, params, plots_of, provenance
 from assets.registry import registry
 from assets.resources import Tracking
 from assets.weights import still_there, weights_of
@@ -22,10 +21,9 @@ from editorbot_core.progress import Progress
 
 if TYPE_CHECKING:
     from editorbot_core.policy import Policy
-    from editorbot_core.policy_training import HeldOut
     from editorbot_core.preferences import Preference
     from editorbot_core.rewards.learned import RewardEnsemble
-    from editorbot_core.songs import EditBatch, Song
+    from editorbot_core.songs import Song
 
 
 @dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features"])
@@ -137,47 +135,31 @@ def reward_model(
     )
 
 
-class _Remembering:
-    """A learned reward that encodes a batch of songs once."""
+class _Lessons(NamedTuple):
+    """What both ways of training a policy start from."""
 
-    def __init__(self, ensemble: "RewardEnsemble") -> None:
-        self.ensemble = ensemble
-        self._known: tuple[Any, Any] = (None, None)
-
-    def _states(self, edits: "EditBatch") -> Any:
-        if self._known[0] is not edits.songs:
-            self._known = (edits.songs, self.ensemble.encode(edits.songs))
-        return self._known[1]
-
-    def __call__(self, edits: "EditBatch") -> Any:
-        return self.ensemble(edits, states=self._states(edits))
-
-    def score_members(self, edits: "EditBatch") -> Any:
-        return self.ensemble.score_members(edits, states=self._states(edits))
+    songs: "list[Song]"
+    held_out: "list[Song]"
+    reference: "Policy"
+    ensemble: "RewardEnsemble"
 
 
-def _judge(ensemble: "RewardEnsemble", songs: "list[Song]") -> "Callable[[Policy], HeldOut]":
-    """Judges a policy on songs it does not learn from: by the learned reward, guarded by what no reward contains."""
-    import torch
+def _lessons(context: dg.AssetExecutionContext, home: Home, song_library: pd.DataFrame) -> _Lessons:
+    """Songs to learn from, songs of the part `train` to choose by, the reference policy and the reward model."""
+    from editorbot_core.policy_files import load_policy
+    from editorbot_core.rewards.learned import load_reward
+    from editorbot_core.rewards.training import hold_out
 
-    from editorbot_core.editors import policy_editor
-    from editorbot_core.evaluation import evaluate
-    from editorbot_core.policy_training import HeldOut
-    from editorbot_core.rollout import sample_edits
-    from editorbot_core.songs import collate
-
-    device = ensemble.temperature.device
-    batch = collate(songs).to(device)
-    index = torch.arange(len(songs), device=device)
-    ratio = torch.full((len(songs),), RATIO, device=device)
-    reward = _Remembering(ensemble)
-
-    def judge(policy: "Policy") -> HeldOut:
-        rollout = sample_edits(policy, batch, song_index=index, target_ratio=ratio, greedy=True)
-        evaluation = evaluate({"policy": policy_editor(policy)}, songs, ratios=(RATIO,))
-        return HeldOut(float(reward(rollout.edits).mean()), float(evaluation.quality("policy").mean))
-
-    return judge
+    config, device = home.config(), home.device()
+    songs = songs_of(home, song_library, "train")
+    # The same songs that the reward model was validated on.
+    aside = hold_out([song.track_id for song in songs], fraction=config.reward.held_out_fraction, seed=config.seed)
+    return _Lessons(
+        songs=[song for song in songs if song.track_id not in aside],
+        held_out=[song for song in songs if song.track_id in aside],
+        reference=load_policy(weights_of(context.instance, "reference_policy").path, device).policy,
+        ensemble=load_reward(weights_of(context.instance, "reward_model").path, device=device),
+    )
 
 
 @dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features", "reference_policy", "reward_model"])
@@ -189,55 +171,46 @@ def ppo_policy(
     song_library: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """The reference policy after proximal policy optimisation against the reward model."""
-    names = ("seed", "total_steps", "ppo")
-    memo = Memo(context, home, settings=names)
+    names = ("seed", "total_steps", "ppo", "eval_ratios")
+    memo = Memo(context, home, settings=(*names, "reward"))
     if memo.unchanged and still_there(memo):
         return memo.again()
-    from editorbot_core.policy_files import load_policy
-    from editorbot_core.policy_training import RewardPair
     from editorbot_core.ppo import init_ppo, train_ppo
-    from editorbot_core.rewards.dense import dense_reward
-    from editorbot_core.rewards.learned import load_reward
-    from editorbot_core.rewards.training import hold_out
     from editorbot_core.songs import collate
+    from editorbot_core.training_session import HeldOutJudge, reward_pair
 
     config = home.config()
-    device = home.device()
-    songs = songs_of(home, song_library, "train")
-    aside = hold_out([song.track_id for song in songs], fraction=config.reward.held_out_fraction, seed=config.seed)
-    learning = [song for song in songs if song.track_id not in aside]
-    reference = load_policy(weights_of(context.instance, "reference_policy").path, device).policy
-    ensemble = load_reward(weights_of(context.instance, "reward_model").path, device=device)
+    lessons = _lessons(context, home, song_library)
+    batch = collate(lessons.songs).to(home.device())
+    rewards = reward_pair(lessons.ensemble, batch)
     with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
-        rewards = RewardPair(_Remembering(ensemble), dense_reward)
-        batch = collate(learning).to(device)
         state = train_ppo(
-            init_ppo(reference, batch, rewards, config=config.ppo, seed=config.seed),
+            init_ppo(lessons.reference, batch, rewards, config=config.ppo, seed=config.seed),
             batch,
             rewards,
             total_steps=config.total_steps,
-            evaluate=_judge(ensemble, [song for song in songs if song.track_id in aside]),
+            evaluate=HeldOutJudge(lessons.held_out, lessons.ensemble, ratios=config.eval_ratios, device=home.device()),
             log=stage.log,
             progress=progress,
         )
-        if state.stopped:
-            context.log.warning(f"stopped early: {state.stopped}")
         sha256, metadata = finish_policy(
             context,
             home,
             memo,
             stage,
             state.selection.best_policy(state.policy),
-            reference=reference,
-            songs=songs,
+            reference=lessons.reference,
+            songs=lessons.songs,
             parents=("song_library", "beat_features", "reference_policy", "preferences", "reward_model"),
             panels={
-                "reward": ["ppo/reward_learned"],
-                "held out": ["eval/score"],
+                "learned reward": ["learned_reward"],
+                "held out: total reward": ["eval/score"],
+                "held out: quality": ["eval/guard"],
                 "KL to reference, nat per unit": ["ppo/kl_ref_unit"],
-                "entropy": ["ppo/entropy"],
             },
         )
+    if state.stopped:
+        context.log.warning(f"stopped early: {state.stopped}")
     return memo.made(sha256[:32], {**metadata, "stopped": state.stopped or "no", **tracking.metadata(stage)})
 
 
@@ -250,11 +223,46 @@ def dpo_policy(
     song_library: pd.DataFrame,
     preferences: pd.DataFrame,
 ) -> dg.MaterializeResult:
-    """The reference policy after direct preference optimisation on the answers, without a reward model."""
-    names = ("seed", "dpo")
-    memo = Memo(context, home, settings=names)
+    """The reference policy after direct preference optimisation on the answers; the reward model only chooses."""
+    names = ("seed", "dpo", "eval_ratios")
+    memo = Memo(context, home, settings=(*names, "reward"))
     if memo.unchanged and still_there(memo):
         return memo.again()
-    from editorbot_core.dpo import train_dpo
+    from editorbot_core.dpo import init_dpo, judge_pairs, train_dpo
+    from editorbot_core.pairs import pair_batch
+    from editorbot_core.songs import collate
+    from editorbot_core.training_session import HeldOutJudge, reward_pair
 
-    raise NotImplementedError(train_dpo)
+    config = home.config()
+    lessons = _lessons(context, home, song_library)
+    answers = answers_of(home, preferences, "train")
+    pairs, held_out = (pair_batch(answers, songs).to(home.device()) for songs in (lessons.songs, lessons.held_out))
+    batch = collate(lessons.songs).to(home.device())
+    with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
+        state = train_dpo(
+            init_dpo(lessons.reference, pairs, config=config.dpo, seed=config.seed),
+            pairs,
+            songs=batch,
+            rewards=reward_pair(lessons.ensemble, batch),
+            heldout=lambda policy: judge_pairs(policy, lessons.reference, held_out, config=config.dpo),
+            evaluate=HeldOutJudge(lessons.held_out, lessons.ensemble, ratios=config.eval_ratios, device=home.device()),
+            log=stage.log,
+            progress=progress,
+        )
+        sha256, metadata = finish_policy(
+            context,
+            home,
+            memo,
+            stage,
+            state.selection.best_policy(state.policy),
+            reference=lessons.reference,
+            songs=lessons.songs,
+            parents=("song_library", "beat_features", "reference_policy", "preferences", "reward_model"),
+            panels={
+                "loss": ["dpo/loss", "dpo/heldout_loss"],
+                "pairs in order": ["dpo/acc", "dpo/heldout_acc"],
+                "held out: total reward": ["eval/score"],
+                "held out: quality": ["eval/guard"],
+            },
+        )
+    return memo.made(sha256[:32], {**metadata, "n_refused": state.n_refused, **tracking.metadata(stage)})

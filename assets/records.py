@@ -49,7 +49,7 @@ def policy_report(policy: "Policy", reference: "Policy", songs: "list[Song]", *,
     """What a policy's edits at half length are like, and how far it is from the reference, nat per unit."""
     import torch
 
-    from editorbot_core.ppo import categorical_kl
+    from editorbot_core.policy_losses import categorical_kl
     from editorbot_core.rollout import edit_statistics, log_prob, sample_edits
     from editorbot_core.songs import collate
 

@@ -45,6 +45,7 @@ _DEFAULT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _STAGE_TAG = "editorbot.stage"
 _METRICS_PER_BATCH = 1000
@@ -150,7 +151,7 @@ def _log_traced(run_id: str, weights: Path) -> tuple[str, str]:
             export.module,
             name="reward",
             signature=signature,
-            input_example=list(export.examples.values()),
+            input_example=[example.numpy() for example in export.examples.values()],
             pip_requirements=["torch"],
         )
     return logged.model_uri, logged.model_id
@@ -409,9 +410,7 @@ def download_registered_weights(model_uri: str) -> Path | None:
     if not alias and "/" in rest:
         name, number = rest.rsplit("/", 1)
     if prefix or not name or "/" in name or not (alias or number.isdigit()):
-        raise ParameterError(
-            f"{model_uri!r} is no registry address; write models:/<name>@<alias> or models:/<name>/<n>"
-        )
+        raise ParameterError(f"{model_uri!r} is no registry address; write models:/NAME@ALIAS or models:/NAME/NUMBER")
     home = home_folder()
     uri = tracking_uri(home)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():

@@ -78,9 +78,7 @@ class Stage:
 
     def dataset(self, name: str, frame: pd.DataFrame, version: str, *, context: str = "training") -> None:
         """Name the data that the stage used; only columns of plain values are kept."""
-        plain = frame[
-            [c for c in frame.columns if frame[c].map(lambda cell: isinstance(cell, str | int | float)).all()]
-        ]
+        plain = [name for name in frame.columns if all(isinstance(cell, str | int | float) for cell in frame[name])]
         TableStore(str(self.folder / "datasets")).write(name, frame[plain])
         write_json(self.folder / "datasets" / f"{name}.json", {"version": version, "context": context})
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import IO
 
@@ -378,7 +379,7 @@ def write_audio(path: Path | str, clip: AudioClip) -> None:
         with (
             atomic_path(path) as temporary,
             soundfile.SoundFile(
-                temporary, "w", clip.sample_rate, clip.n_channels, subtype=subtype, format=container
+                os.fsencode(temporary), "w", clip.sample_rate, clip.n_channels, subtype=subtype, format=container
             ) as sound,
         ):
             # libsndfile 1.2.2 crashes on long Ogg writes in one call.
@@ -398,7 +399,11 @@ def _write_aac(path: Path, clip: AudioClip) -> None:
     if clip.n_channels not in layouts:
         raise ParameterError(f"{path_to_text(path)}: m4a is written with 1 or 2 channels; got {clip.n_channels}")
     try:
-        with atomic_path(path) as temporary, av.open(str(temporary), "w", format="ipod") as container:
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("wb") as handle,
+            av.open(handle, "w", format="ipod") as container,
+        ):
             stream = container.add_stream("aac", rate=clip.sample_rate)
             stream.layout = layouts[clip.n_channels]
             stream.bit_rate = 128_000 * clip.n_channels
@@ -406,6 +411,8 @@ def _write_aac(path: Path, clip: AudioClip) -> None:
                 block = np.ascontiguousarray(clip.samples[:, start : start + BLOCK_FRAMES].clip(-1.0, 1.0))
                 frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layouts[clip.n_channels])
                 frame.sample_rate = clip.sample_rate
+                # With time stamps the encoder's delay is written down, and players and decoders skip it.
+                frame.pts, frame.time_base = start, Fraction(1, clip.sample_rate)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     except (ValueError, OSError) as error:

@@ -35,7 +35,7 @@ from editorbot_core.structure import estimate_structure
 
 VERSION = 1
 # At this temperature the best possible predictor is right on about 95 % of the pairs of `propose_pairs`.
-DEFAULT_TEMPERATURE = 0.22
+DEFAULT_TEMPERATURE = 0.25
 DEFAULT_TIE_BAND = 0.2
 # Perceived gaps, in temperatures, from which an answer has strength 2 and 3.
 _STRENGTH_STEPS = (3.0, 8.0)
@@ -84,6 +84,7 @@ def chroma_context_distance(values: np.ndarray, units: Units) -> np.ndarray:
         rows = padded[first] + padded[second]
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
         total += 0.5 * (1.0 - rows @ rows.T)
+    np.fill_diagonal(total, 0.0)
     return np.clip(total / max(2.0 * float(total.mean()), 1e-9), 0.0, 1.0)
 
 

@@ -91,6 +91,7 @@ def _check_header(header: dict[str, Any], limits: DecodingLimits) -> None:
 def _decode_with_libsndfile(sound: Any, limits: DecodingLimits) -> Iterator[tuple[bytes, bytes | memoryview]]:
     """Messages of a file that libsndfile opened."""
     import numpy as np
+    import soundfile
 
     header = {"sample_rate": sound.samplerate, "n_channels": sound.channels, "container": sound.format}
     _check_header(header, limits)
@@ -99,7 +100,10 @@ def _decode_with_libsndfile(sound: Any, limits: DecodingLimits) -> Iterator[tupl
     block = np.empty((BLOCK_FRAMES, sound.channels), dtype=np.float32)
     decoded = 0
     while True:
-        frames = sound.read(out=block)
+        try:
+            frames = sound.read(out=block)
+        except soundfile.LibsndfileError as error:
+            raise _Refusal(f"cut short or damaged: {error.error_string}") from error
         if not len(frames):
             break
         decoded += len(frames)
@@ -154,8 +158,15 @@ def decode(descriptor: int, limits: DecodingLimits) -> Iterator[tuple[bytes, byt
     """
     import soundfile
 
+    class ForwardSoundFile(soundfile.SoundFile):
+        """Reads without seeking: soundfile seeks after every read, which makes MP3 decoders drop samples."""
+
+        def seekable(self) -> bool:
+            """False, so that reading moves on by itself."""
+            return False
+
     try:
-        sound = soundfile.SoundFile(descriptor, closefd=False)
+        sound = ForwardSoundFile(descriptor, closefd=False)
     except soundfile.LibsndfileError as error:
         os.lseek(descriptor, 0, os.SEEK_SET)
         with os.fdopen(descriptor, "rb", closefd=False) as handle:

@@ -5,6 +5,7 @@ same units. Reference log-probabilities are computed once and kept with the dige
 the mask forbids a side are left out and counted. A *step* is one beat of an edit that was judged.
 """
 
+import hashlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,7 @@ import torch
 
 from editorbot_core.dpo_state import DPOConfig, DPOState, adam
 from editorbot_core.environment import respects_mask
-from editorbot_core.errors import ParameterError
+from editorbot_core.errors import FormatError, ParameterError
 from editorbot_core.policy import Policy, policy_digest
 from editorbot_core.policy_losses import dpo_loss, ipo_loss, soft_preference
 from editorbot_core.policy_training import (
@@ -23,6 +24,7 @@ from editorbot_core.policy_training import (
     Selection,
     decayed,
     frozen_copy,
+    least_over_processes,
     rollout_metrics,
     sum_gradients,
     sum_over_processes,
@@ -38,9 +40,11 @@ __all__ = [
     "DPOConfig",
     "DPOState",
     "dpo_loss",
+    "edit_log_probs",
     "init_dpo",
     "ipo_loss",
     "judge_pairs",
+    "pairs_digest",
     "soft_preference",
     "train_dpo",
 ]
@@ -54,6 +58,14 @@ def _both_sides(pairs: "PairBatch", rows: torch.Tensor) -> EditBatch:
         torch.cat([pairs.actions_a[rows], pairs.actions_b[rows]]),
         pairs.target_ratio[rows].repeat(2),
     )
+
+
+def pairs_digest(pairs: "PairBatch") -> str:
+    """Hexadecimal SHA-256 of what the pairs are and how they were answered."""
+    hasher = hashlib.sha256()
+    for name in ("song_index", "actions_a", "actions_b", "target_ratio", "label", "confidence", "weight"):
+        hasher.update(getattr(pairs, name).cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
 
 
 def _usable_rows(pairs: "PairBatch") -> torch.Tensor:
@@ -97,6 +109,7 @@ def init_dpo(reference: Policy, pairs: "PairBatch", *, config: DPOConfig | None 
         config=config,
         policy=policy,
         reference_digest=policy_digest(reference),
+        pairs_digest=pairs_digest(pairs),
         reference_log_probs=edit_log_probs(reference, pairs, usable, batch_pairs=config.batch_pairs),
         usable=usable,
         n_refused=n_refused,
@@ -248,10 +261,17 @@ def train_dpo(
         after_iteration: Called after every gradient step that was logged, the only place for a checkpoint.
         log: Gets metrics and the step.
         progress: Told how many gradient steps are done.
+
+    Raises:
+        FormatError: If the pairs are not those the state was made with.
     """
     config = state.config
+    if pairs_digest(pairs) != state.pairs_digest:
+        raise FormatError("the DPO state belongs to other pairs; resume with the same answers and songs, or start anew")
     n_pairs = len(state.usable)
-    per_epoch = -(-n_pairs // config.batch_pairs)
+    # Every process takes as many steps; of a larger share, some pairs wait for the next epoch.
+    per_epoch = least_over_processes(-(-n_pairs // config.batch_pairs), state.usable.device)
+    epoch_pairs = min(n_pairs, per_epoch * config.batch_pairs)
     n_iterations = config.epochs * per_epoch
     totals, started = _Totals(), time.perf_counter()
     while state.epoch < config.epochs and not state.stopped:
@@ -268,7 +288,7 @@ def train_dpo(
         _gradient_step(state, pairs, chosen, totals)
         state.policy.eval()
         state.position += len(chosen)
-        if state.position >= n_pairs:
+        if state.position >= epoch_pairs:
             state.epoch, state.position, state.order = state.epoch + 1, 0, state.order[:0]
         if total_steps is not None and state.step >= total_steps and state.epoch < config.epochs:
             state.stopped = f"{total_steps} steps are done"

@@ -74,6 +74,7 @@ class DPOState:
         policy: The policy being trained.
         reference_digest: Digest of the reference policy.
         reference_log_probs: float32 (n, 2), log-probability of both sides of every usable pair under it.
+        pairs_digest: Digest of the pairs.
         usable: int64 (n,), rows of the pair batch that the mask allows.
         n_refused: Pairs left out.
         optimizer: Adam over the policy.
@@ -92,6 +93,7 @@ class DPOState:
     config: DPOConfig
     policy: Policy
     reference_digest: str
+    pairs_digest: str
     reference_log_probs: torch.Tensor
     usable: torch.Tensor
     n_refused: int
@@ -158,6 +160,7 @@ class DPOState:
 
 _PLAIN: dict[str, type] = {
     "reference_digest": str,
+    "pairs_digest": str,
     "n_refused": int,
     "position": int,
     "epoch": int,

@@ -20,14 +20,14 @@ from editorbot_core.annotations import find_annotation, load_annotation
 from editorbot_core.audio import find_audio, path_to_text, text_to_path
 from editorbot_core.edits import Units
 from editorbot_core.errors import FormatError, ParameterError
-from editorbot_core.features import EXTRACTOR_VERSION, read_features
+from editorbot_core.features import EXTRACTOR_VERSION, BeatFeatures, analyse, read_features
 from editorbot_core.files import read_json, sweep_temporaries, write_json
 from editorbot_core.progress import Progress
 from editorbot_core.songs import Song
 from editorbot_core.structure import estimate_structure
 from editorbot_core.tracking import TRACKER
 
-BAR_CONFIDENCE = 0.5
+BAR_CONFIDENCE = 0.25
 """Grids that are trusted at least this far are edited in bars, others in beats."""
 
 _SCHEMA = "editorbot.library/1"
@@ -232,6 +232,33 @@ def _records(paths: Sequence[Path], analyses: dict[Path, Analysis]) -> list[Song
     return records
 
 
+def _song(path: Path, sha256: str, features: BeatFeatures) -> Song:
+    """A song with its units (bars if the grid is trusted, else beats), its structure and its annotation."""
+    trusted = features.grid.confidence >= BAR_CONFIDENCE
+    units = Units.bars(features.grid) if trusted else Units.beats(features.n_beats)
+    annotation_path = find_annotation(path)
+    return Song(
+        track_id=sha256[:16],
+        path=path_to_text(path),
+        sha256=sha256,
+        features=features,
+        units=units,
+        structure=estimate_structure(features.values, units),
+        annotation=load_annotation(annotation_path) if annotation_path else None,
+    )
+
+
+def analyse_song(path: Path | str) -> Song:
+    """One file, analysed now and not remembered, ready to be edited.
+
+    Raises:
+        AudioError: If the file cannot be used as a song.
+        FormatError: If the annotation beside it is damaged.
+    """
+    analysed = analyse(path)
+    return _song(Path(path), analysed.sha256, analysed.features)
+
+
 def load_song(record: SongRecord, store: Path) -> Song:
     """One accepted song, ready to be edited: bars as units if the grid is trusted, else beats.
 
@@ -246,18 +273,7 @@ def load_song(record: SongRecord, store: Path) -> Song:
     if stored.metadata.get("sha256") != record.sha256:
         raise FormatError(f"{path}: features of another file; ingest the songs again")
     features = stored.features
-    trusted = features.grid.confidence >= BAR_CONFIDENCE
-    units = Units.bars(features.grid) if trusted else Units.beats(features.n_beats)
-    annotation_path = find_annotation(text_to_path(record.path))
-    return Song(
-        track_id=record.track_id,
-        path=record.path,
-        sha256=record.sha256,
-        features=features,
-        units=units,
-        structure=estimate_structure(features.values, units),
-        annotation=load_annotation(annotation_path) if annotation_path else None,
-    )
+    return _song(text_to_path(record.path), record.sha256, features)
 
 
 def load_songs(records: Sequence[SongRecord], store: Path) -> list[Song]:

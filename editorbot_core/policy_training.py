@@ -110,13 +110,13 @@ def reference_whitening(
     targets = draw_targets(n_edits, generator=generator, target_range=target_range)
     rollout = sample_edits(reference, songs, song_index=index, target_ratio=targets, generator=generator)
     scores = rewards.score(rollout.edits)
-    floor = 1e-3
-    return Whitening(
-        float(scores.learned.mean()),
-        max(float(scores.learned.std(correction=0)), floor),
-        float(scores.dense.mean()),
-        max(float(scores.dense.std(correction=0)), floor),
-    )
+    both = torch.stack([scores.learned, scores.dense]).double()
+    sums = torch.stack([torch.ones_like(both).sum(1), both.sum(1), both.square().sum(1)])
+    n, first, second = sum_over_processes(sums)
+    means = first / n
+    # A reward that does not vary has nothing to teach; the floor keeps it from being blown up.
+    deviations = (second / n - means.square()).clamp(min=1e-6).sqrt()
+    return Whitening(float(means[0]), float(deviations[0]), float(means[1]), float(deviations[1]))
 
 
 @torch.no_grad()
@@ -255,6 +255,15 @@ def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
     if is_distributed():
         distributed.all_reduce(value)
     return value
+
+
+def least_over_processes(value: int, device: torch.device) -> int:
+    """The least of the numbers that the processes give."""
+    if not is_distributed():
+        return value
+    shared = torch.tensor(value, device=device)
+    distributed.all_reduce(shared, op=distributed.ReduceOp.MIN)
+    return int(shared)
 
 
 def sum_gradients(policy: Policy) -> None:

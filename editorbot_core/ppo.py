@@ -19,6 +19,7 @@ from editorbot_core.policy_losses import (
     approximate_kl,
     categorical_kl,
     clipped_surrogate,
+    kl_pressure,
     next_kl_weight,
     value_error,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "categorical_kl",
     "clipped_surrogate",
     "init_ppo",
+    "kl_pressure",
     "next_kl_weight",
     "train_ppo",
     "value_error",
@@ -114,8 +116,11 @@ class _Experience(NamedTuple):
 
 def _draw_groups(state: PPOState, songs: SongBatch) -> torch.Tensor:
     """Songs of this iteration, int64 (n_groups,); none comes again before all have come."""
-    n_groups = state.config.n_groups(songs)
     device = state.generator.device
+    # The same number in every process, or they would wait for each other's gradients forever.
+    counts = torch.tensor([float(songs.beat_mask.sum()), float(songs.n_songs)], dtype=torch.float64, device=device)
+    n_beats, n_songs = sum_over_processes(counts).tolist()
+    n_groups = state.config.n_groups(n_beats / n_songs)
     rounds = -(-n_groups // songs.n_songs)
     orders = [torch.randperm(songs.n_songs, generator=state.generator, device=device) for _ in range(rounds)]
     return torch.cat(orders)[:n_groups]
@@ -148,7 +153,9 @@ def _advantages(
     """Advantages and returns per unit, (n, U) each; gamma is 1, the reward comes at the last unit."""
     mask = rollout.edits.unit_mask
     if config.advantage == "group":
-        return group_advantages(mixed, group)[:, None] * mask, mixed[:, None].expand_as(rollout.values)
+        return group_advantages(mixed, group, total=sum_over_processes)[:, None] * mask, mixed[:, None].expand_as(
+            rollout.values
+        )
     last = torch.arange(mask.shape[1], device=mask.device) == mask.sum(1, keepdim=True) - 1
     estimates = compute_gae(
         mixed[:, None] * last,
@@ -159,7 +166,11 @@ def _advantages(
         gae_lambda=config.gae_lambda,
     )
     chosen = estimates.advantages[mask]
-    advantages = (estimates.advantages - chosen.mean()) / chosen.std(correction=0).clamp(min=1e-6)
+    n, first, second = sum_over_processes(
+        torch.stack([torch.ones_like(chosen).sum(), chosen.sum(), chosen.square().sum()])
+    )
+    deviation = (second / n - (first / n).square()).clamp(min=1e-12).sqrt()
+    advantages = (estimates.advantages - first / n) / deviation
     return advantages * mask, estimates.returns
 
 
@@ -191,7 +202,15 @@ def _loss_sums(policy: Policy, data: _Experience, rows: torch.Tensor, config: PP
     )
 
 
-def _update(state: PPOState, data: _Experience, *, ent_coef: float) -> dict[str, float]:
+def _kl_now(data: _Experience) -> float:
+    """KL of the policy that made the edits to the reference, nat per unit, over all processes."""
+    mask = data.rollout.edits.unit_mask
+    kl = categorical_kl(data.rollout.log_softmax[mask], data.reference_log_softmax[mask])
+    total, count = sum_over_processes(torch.stack([kl.sum(), torch.ones_like(kl).sum()])).tolist()
+    return total / count
+
+
+def _update(state: PPOState, data: _Experience, *, ent_coef: float, kl_weight: float) -> dict[str, float]:
     """All gradient steps of one iteration; returns means over them."""
     config, policy = state.config, state.policy
     n_groups = int(data.group.max()) + 1
@@ -206,7 +225,7 @@ def _update(state: PPOState, data: _Experience, *, ent_coef: float) -> dict[str,
             for part in rows.chunk(config.accumulation_steps):
                 sums = _loss_sums(policy, data, part, config)
                 loss = sums.policy_loss + config.vf_coef * sums.value_loss
-                loss = loss + state.kl_weight * sums.kl - ent_coef * sums.entropy
+                loss = loss + kl_weight * sums.kl - ent_coef * sums.entropy
                 (loss / count).backward()
                 totals[:-1] += torch.stack([value.detach() for value in sums]).double().cpu()
             totals[-1] += float(data.rollout.edits.unit_mask[rows].sum())
@@ -215,7 +234,7 @@ def _update(state: PPOState, data: _Experience, *, ent_coef: float) -> dict[str,
             state.optimizer.step()
     totals = sum_over_processes(totals.float().to(data.group.device)).cpu() if is_distributed() else totals
     means = dict(zip(_Sums._fields, (totals[:-1] / totals[-1]).tolist(), strict=True))
-    return {**means, "grad_norm": sum(norms) / len(norms)}
+    return {**means, "kl_weight": kl_weight, "grad_norm": sum(norms) / len(norms)}
 
 
 def _metrics(
@@ -245,7 +264,7 @@ def _metrics(
         "ppo/entropy": update["entropy"],
         "ppo/clip_frac": update["clipped"],
         "ppo/grad_norm": update["grad_norm"],
-        "ppo/beta": state.kl_weight,
+        "ppo/beta": update["kl_weight"],
         "ppo/learning_rate": float(state.optimizer.param_groups[0]["lr"]),
         "edit/mask_forced_frac": rollout.mask_forced_frac,
         **edit_statistics(rollout.edits),
@@ -298,7 +317,8 @@ def train_ppo(
         data = _collect(state, songs, rewards)
         collected = time.perf_counter()
         state.policy.train()
-        update = _update(state, data, ent_coef=ent_coef)
+        kl_weight = kl_pressure(state.kl_weight, _kl_now(data), kl_target=config.kl_target)
+        update = _update(state, data, ent_coef=ent_coef, kl_weight=kl_weight)
         state.policy.eval()
         updated = time.perf_counter()
 

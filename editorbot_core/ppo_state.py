@@ -9,7 +9,6 @@ import torch
 from editorbot_core.errors import FormatError, ParameterError
 from editorbot_core.policy import Policy, PolicyConfig
 from editorbot_core.policy_training import Selection, Whitening, require_keys
-from editorbot_core.songs import SongBatch
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class PPOConfig:
     """How the policy is improved.
 
     Attributes:
-        n_steps: Beats decided per iteration by parallel rollouts; sets how many songs are drawn.
+        n_steps: Beats decided per iteration and process by parallel rollouts; sets how many songs are drawn.
         samples_per_song: Edits of one song at one target: the group whose mean is the baseline.
         epochs: Passes over the edits of an iteration.
         n_minibatches: Gradient steps per pass; groups are never divided.
@@ -30,7 +29,7 @@ class PPOConfig:
         learning_rate: Adam's, falling on a line to a tenth.
         adam_eps: Adam's epsilon.
         kl_target: KL to the reference that the adaptive weight steers to, nat per unit.
-        kl_coef: Initial weight of the KL.
+        kl_coef: Initial weight of the KL at its target.
         ensemble_k: The learned reward is the ensemble's mean minus this many standard deviations.
         advantage: `group` (mean of the song's samples as baseline) or `gae` (the value as baseline).
         gae_lambda: Lambda of `gae`.
@@ -55,7 +54,7 @@ class PPOConfig:
     learning_rate: float = 5e-4
     adam_eps: float = 1e-5
     kl_target: float = 0.3
-    kl_coef: float = 0.05
+    kl_coef: float = 0.1
     ensemble_k: float = 0.0
     advantage: Literal["group", "gae"] = "group"
     gae_lambda: float = 0.95
@@ -81,9 +80,8 @@ class PPOConfig:
         if faults:
             raise ParameterError("; ".join(faults))
 
-    def n_groups(self, songs: SongBatch) -> int:
+    def n_groups(self, mean_beats: float) -> int:
         """Songs (with a target each) drawn per iteration, so that about `n_steps` beats are decided."""
-        mean_beats = float(songs.beat_mask.sum()) / songs.n_songs
         return max(1, round(self.n_steps / (self.samples_per_song * mean_beats)))
 
 
@@ -98,7 +96,7 @@ class PPOState:
         optimizer: Adam over the policy.
         generator: Source of all randomness.
         whitening: Frozen statistics of the rewards under the reference.
-        kl_weight: Current weight of the KL.
+        kl_weight: Current weight of the KL at its target.
         iteration: Iterations done.
         step: Beats decided so far.
         episode: Edits sampled so far.

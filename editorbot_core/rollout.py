@@ -4,6 +4,7 @@ Shapes: n edits, U units of the longest song of the batch the caller gave. A son
 of it are asked for. Padding units carry CUT, log-probability 0 and entropy 0.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -221,7 +222,12 @@ def _unit_log_probs(policy: Policy, local: _Local, episodes: Episodes, actions: 
     )
 
 
-def group_advantages(rewards: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+def group_advantages(
+    rewards: torch.Tensor,
+    group: torch.Tensor,
+    *,
+    total: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.clone,
+) -> torch.Tensor:
     """Rewards minus the mean of their group, over the deviation of that in the batch.
 
     The baseline is the group mean of Shao et al. 2024 (GRPO); the deviation is taken over the whole batch, because a
@@ -230,12 +236,14 @@ def group_advantages(rewards: torch.Tensor, group: torch.Tensor) -> torch.Tensor
     Args:
         rewards: float (n,).
         group: int64 (n,), samples of one song and target share a number.
+        total: Adds a tensor up over all processes that train together.
     """
     n_groups = int(group.max()) + 1
     zeros = torch.zeros(n_groups, dtype=rewards.dtype, device=rewards.device)
     counts = zeros.index_add(0, group, torch.ones_like(rewards)).clamp(min=1)
     centred = rewards - (zeros.index_add(0, group, rewards) / counts)[group]
-    deviation = centred.square().mean().sqrt()
+    sums = total(torch.stack([centred.square().sum(), torch.ones_like(centred).sum()]))
+    deviation = (sums[0] / sums[1]).sqrt()
     return torch.where(deviation > 1e-6, centred / deviation.clamp(min=1e-6), torch.zeros_like(centred))
 
 

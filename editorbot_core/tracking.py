@@ -8,7 +8,8 @@ log-normal tempo prior and the autocorrelation of the song's own activation. Whi
 changes of harmony and bass and by low against high onsets, as the best path through the positions of bars of three and
 four.
 
-`grid_hypotheses` lists several readings of a song (half and double tempo, other phases); `track_beats` takes the first.
+`grid_hypotheses` lists several readings of a song (half and double tempo, other phases); `track_beats` takes the
+first.
 """
 
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ TRACKER = "semi-markov-1"
 
 ACTIVATION_RATE = 2 * FRAME_RATE
 _BAND_EDGES = (0, 8, 20, 36, 60, 90, N_MELS)
-_N_LOW_BANDS, _N_HIGH_BANDS = 1, 2
 _METRES = (4, 3)
+_PERIODICITY_WINDOW_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class TrackerConfig:
         non_beat_share: Frames between beats over frames on a beat, as the likelihood of a frame between beats sees it.
         tempo_change_cost: Cost per beat of a squared change of log tempo.
         bar_change_cost: Cost of a bar that is cut short, in units of the bar evidence.
-        triple_cost: Advantage per beat that a metre of three needs over one of four.
+        triple_cost: Advantage in evidence that a metre of three needs over one of four.
+        level_change_cost: Advantage in evidence that double or half the tempo needs.
+        max_level_bpm: Fastest tempo that doubling may give.
     """
 
     compression: float = 100.0
@@ -61,8 +64,10 @@ class TrackerConfig:
     periodicity_weight: float = 2.0
     non_beat_share: float = 5.0
     tempo_change_cost: float = 300.0
-    bar_change_cost: float = 12.0
+    bar_change_cost: float = 24.0
     triple_cost: float = 0.15
+    level_change_cost: float = 0.6
+    max_level_bpm: float = 180.0
 
 
 class GridHypothesis(NamedTuple):
@@ -71,7 +76,7 @@ class GridHypothesis(NamedTuple):
     Attributes:
         grid: Its beats and bars.
         level: Beats per beat of the tracker's own reading: 1, 2 (midpoints added) or 0.5 (every second beat).
-        score: Evidence for its bars per beat; comparable within a level.
+        score: Evidence for its bars, in deviations, less the costs of what is unusual; higher is better.
     """
 
     grid: BeatGrid
@@ -88,14 +93,18 @@ def _moving_mean(values: np.ndarray, width: int) -> np.ndarray:
     return (sums[high] - sums[low]) / (high - low).reshape(-1, *[1] * (values.ndim - 1))
 
 
-def band_onsets(mel: np.ndarray, *, compression: float = 100.0) -> np.ndarray:
-    """Rise of the log mel spectrogram in six bands, low to high, float32 (F, 6), each over its deviation.
+def log_mel_level(mel: np.ndarray, *, compression: float = 100.0) -> np.ndarray:
+    """Compressed mel spectrogram, log(1 + gain * power), float32 (F, 128).
 
     Args:
-        mel: Mel power spectrogram, (F, 128).
-        compression: Gain before the logarithm, relative to the mean power.
+        mel: Mel power spectrogram, float32 (F, 128).
+        compression: The gain, relative to the mean power.
     """
-    level = np.log1p(mel * np.float32(compression / max(float(mel.mean()), 1e-20)))
+    return np.log1p(mel * np.float32(compression / max(float(mel.mean()), 1e-20)))
+
+
+def band_onsets(level: np.ndarray) -> np.ndarray:
+    """Rise of `log_mel_level` in six bands, low to high, float32 (F, 6), each over its deviation."""
     before = level[:-1].copy()
     np.maximum(before[:, 1:], level[:-1, :-1], out=before[:, 1:])
     np.maximum(before[:, :-1], level[:-1, 1:], out=before[:, :-1])
@@ -208,30 +217,34 @@ def _novelty(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], 1.0 - (unit[1:] * unit[:-1]).sum(axis=1)])
 
 
-def bar_evidence(times: np.ndarray, frames: FrameFeatures, onsets: np.ndarray) -> np.ndarray:
-    """How much every beat looks like the first of a bar, float64 (n_beats,), mean 0.
+def bar_evidence(times: np.ndarray, chroma: np.ndarray, level: np.ndarray, onsets: np.ndarray) -> np.ndarray:
+    """How much every beat looks like the first of a bar, float64 (n_beats,), mean 0 and deviation 1.
 
     Args:
         times: Beat times, s.
-        frames: Frame features of the song.
-        onsets: `band_onsets` of its mel spectrogram.
+        chroma: Power per pitch class and frame, (F, 12).
+        level: `log_mel_level` of the song.
+        onsets: `band_onsets` of that.
     """
-    first = np.minimum(np.round(times * FRAME_RATE).astype(np.int64), frames.n_frames - 1)
-    chroma = np.add.reduceat(frames.chroma, first, axis=0)
-    bass = np.add.reduceat(np.log1p(frames.mel[:, :20] * (100.0 / max(float(frames.mel.mean()), 1e-20))), first, axis=0)
-    around = np.clip(first[:, None] + np.arange(-1, 3)[None], 0, frames.n_frames - 1)
+    first = np.minimum(np.round(times * FRAME_RATE).astype(np.int64), len(chroma) - 1)
+    pitch_classes = np.add.reduceat(chroma, first, axis=0)
+    timbre = np.add.reduceat(level, first, axis=0)
+    around = np.clip(first[:, None] + np.arange(-2, 4)[None], 0, len(chroma) - 1)
     at_beat = onsets[around].max(axis=1)
-    low = at_beat[:, :_N_LOW_BANDS].mean(axis=1)
-    high = at_beat[:, -_N_HIGH_BANDS:].mean(axis=1)
-    return _standardise(_novelty(chroma)) + 0.5 * _standardise(_novelty(bass)) + _standardise(low) - _standardise(high)
+    return _standardise(
+        _standardise(_novelty(pitch_classes))
+        + 0.7 * _standardise(_novelty(timbre - timbre.mean(axis=0)))
+        + _standardise(at_beat[:, 0])
+        - 0.5 * _standardise(at_beat[:, -1])
+    )
 
 
 @njit(cache=True, nogil=True)
-def _bar_positions(evidence: np.ndarray, metre: int, phase: int, change_cost: float) -> np.ndarray:
-    """Positions 1..metre, int64, on the best path that starts at `phase`; a bar may be cut short at a cost."""
+def _bar_positions(evidence: np.ndarray, metre: int, change_cost: float) -> np.ndarray:
+    """Positions 1..metre, int64, on the best path; a bar may be cut short at a cost."""
     n = len(evidence)
-    score = np.full(metre, -np.inf)
-    score[phase] = 0.0
+    score = np.full(metre, -evidence[0] / (metre - 1))
+    score[0] = evidence[0]
     back = np.zeros((n, metre), dtype=np.int64)
     for t in range(1, n):
         new = np.full(metre, -np.inf)
@@ -254,10 +267,13 @@ def _bar_positions(evidence: np.ndarray, metre: int, phase: int, change_cost: fl
 
 
 def _bar_score(evidence: np.ndarray, positions: np.ndarray, *, metre: int, config: TrackerConfig) -> float:
-    """Evidence per beat for these bars, less the costs of bars cut short and of a metre of three."""
-    gain = np.where(positions == 1, evidence, -evidence / (metre - 1)).sum()
-    cut_short = np.count_nonzero((positions[1:] == 1) & (positions[:-1] != metre))
-    return float((gain - config.bar_change_cost * cut_short) / len(evidence)) - config.triple_cost * (metre == 3)
+    """Mean evidence on the first beats of bars over that elsewhere, less the costs of cut bars and of three."""
+    first = positions == 1
+    if not first.any() or first.all():
+        return 0.0
+    cut_short = np.count_nonzero(first[1:] & (positions[:-1] != metre))
+    cost = config.bar_change_cost * cut_short / len(evidence) + config.triple_cost * (metre == 3)
+    return float(evidence[first].mean() - evidence[~first].mean()) - cost
 
 
 def _readings(times: np.ndarray) -> list[tuple[float, np.ndarray]]:
@@ -274,37 +290,65 @@ def _readings(times: np.ndarray) -> list[tuple[float, np.ndarray]]:
 
 
 def grid_hypotheses(frames: FrameFeatures, *, config: TrackerConfig | None = None) -> list[GridHypothesis]:
-    """Readings of the song: the tracker's tempo first, then double, then half; within each the best bars first.
+    """Readings of the song, best first: the tracker's tempo, double and half; bars of four and three at every phase.
+
+    The first carries a confidence, which grows with its lead over the second; the confidence of the others is 0.
 
     Args:
         frames: Frame features of the song.
         config: Constants of the tracker.
     """
     config = config or TrackerConfig()
-    onsets = band_onsets(frames.mel, compression=config.compression)
+    level = log_mel_level(frames.mel, compression=config.compression)
+    onsets = band_onsets(level)
     activation = beat_activation(onsets, config=config)
-    times = beat_frames(activation, config=config) / ACTIVATION_RATE
-    times = times[times < frames.duration_s - 1e-6]
-    hypotheses = []
-    for level, reading in _readings(times):
-        evidence = bar_evidence(reading, frames, onsets)
-        bars = []
+    beats = beat_frames(activation, config=config) / ACTIVATION_RATE
+    beats = _without_silence(beats[beats < frames.duration_s - 1e-3], frames)
+    found = []
+    for factor, times in _readings(beats):
+        tempo = 60.0 / np.median(np.diff(times)) if len(times) > 1 else 0.0
+        if factor != 1.0 and not config.min_bpm <= tempo <= config.max_level_bpm:
+            continue
+        evidence = bar_evidence(times, frames.chroma, level, onsets)
         for metre in _METRES:
-            for phase in range(metre):
-                positions = _bar_positions(evidence, metre, phase, config.bar_change_cost)
-                bars.append((_bar_score(evidence, positions, metre=metre, config=config), positions))
-        bars.sort(key=lambda bar: -bar[0])
-        margin = bars[0][0] - bars[1][0]
-        clarity = _clarity(activation, reading)
-        for score, positions in bars:
-            confidence = clarity * float(1.0 / (1.0 + np.exp(-(4.0 * margin)))) if positions is bars[0][1] else 0.0
-            grid = BeatGrid(reading, positions, frames.duration_s, confidence)
-            hypotheses.append(GridHypothesis(grid, level, score))
-    return hypotheses
+            best = _bar_positions(evidence, metre, config.bar_change_cost)
+            for shift in range(metre):
+                positions = (best - 1 + shift) % metre + 1
+                score = _bar_score(evidence, positions, metre=metre, config=config)
+                found.append((score - config.level_change_cost * (factor != 1.0), factor, times, positions))
+    found.sort(key=lambda reading: -reading[0])
+    confidences = [0.0] * len(found)
+    confidences[0] = _confidence(found[0][0] - found[1][0], _periodicity(activation, found[0][2]), len(found[0][2]))
+    return [
+        GridHypothesis(BeatGrid(times, positions, frames.duration_s, confidence), factor, score)
+        for (score, factor, times, positions), confidence in zip(found, confidences, strict=True)
+    ]
 
 
-def _clarity(activation: np.ndarray, times: np.ndarray) -> float:
-    return 1.0
+def _periodicity(activation: np.ndarray, times: np.ndarray) -> float:
+    """Autocorrelation of the activation at the interval of the beats, mean over windows of ten seconds."""
+    interval = round(float(np.median(np.diff(times))) * ACTIVATION_RATE) if len(times) > 1 else 1
+    width = round(_PERIODICITY_WINDOW_S * ACTIVATION_RATE)
+    near = slice(max(interval - 3, 1), interval + 4)
+    starts = range(0, max(len(activation) - width, 1), width // 2)
+    windows = (activation[start : start + width] for start in starts)
+    return float(np.mean([_autocorrelation(window, interval + 4)[near].max() for window in windows]))
+
+
+def _confidence(lead: float, periodicity: float, n_beats: int) -> float:
+    """How far to trust a grid: music is periodic (0.5-0.8, noise 0.1), and its bars lead by more than chance gives."""
+    clarity = np.clip((periodicity - 0.1) / 0.3, 0.0, 1.0)
+    by_chance = 2.0 / np.sqrt(n_beats)
+    return float(clarity / (1.0 + np.exp(-(lead - 0.1 - by_chance) / 0.12)))
+
+
+def _without_silence(times: np.ndarray, frames: FrameFeatures) -> np.ndarray:
+    """The beats between the first and the last frame within 60 dB of the loudest."""
+    sounding = np.flatnonzero(frames.rms > 1e-3 * frames.rms.max()) / FRAME_RATE
+    if len(sounding) == 0:
+        return times
+    inside = times[(times >= sounding[0] - 0.05) & (times <= sounding[-1] + 0.05)]
+    return inside if len(inside) else times[:1]
 
 
 def track_beats(frames: FrameFeatures, *, config: TrackerConfig | None = None) -> BeatGrid:

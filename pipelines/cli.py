@@ -99,7 +99,7 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 
 def _rate(arguments: argparse.Namespace) -> int:
-    from editorbot_core.rating.app import run_rating_page
+    from editorbot_core.rating.server import run_rating_page
 
     run_rating_page(home_folder(), port=arguments.port, database_url=os.environ.get("EDITORBOT_DATABASE_URL"))
     return 0

@@ -1,6 +1,7 @@
 """Serving the rating page on this machine: one socket on a loopback address, deadlines for slow clients."""
 
 import ipaddress
+import os
 import secrets
 import socket
 import webbrowser
@@ -20,6 +21,7 @@ from editorbot_core.preferences import PreferenceStore
 from editorbot_core.rating.app import create_app
 from editorbot_core.rating.queue import PairQueue, pairs_path
 
+TOKEN_VARIABLE = "EDITORBOT_RATING_TOKEN"
 HEADER_DEADLINE_S = 10.0
 _KEEP_ALIVE_S = 5
 _MAX_CONNECTIONS = 64
@@ -144,7 +146,7 @@ def run_rating_page(
     home: Path,
     *,
     port: int = 8000,
-    database_url: str,
+    database_url: str | None = None,
     open_browser: bool = False,
     host: str = "127.0.0.1",
     token: str | None = None,
@@ -155,26 +157,26 @@ def run_rating_page(
     Args:
         home: The folder of local results, see `editorbot_core.home`.
         port: Where to listen; 0 for any free port.
-        database_url: Address of the preference store.
+        database_url: Address of the preference store; `preferences.db` in `home` if not given.
         open_browser: Also open the page in the default browser.
         host: A loopback address.
-        token: The key of the page; a new random one if not given.
+        token: The key of the page; if not given EDITORBOT_RATING_TOKEN, else a new random one.
         options: Passed to `serve`.
     """
     _check_loopback(host)
-    store = PreferenceStore(database_url)
+    store = PreferenceStore(database_url or home / "preferences.db")
     try:
         serve(
             lambda key: create_app(
                 store=store,
                 queue=PairQueue(pairs_path(home)),
-                renders=home / "renders",
+                renders=home / "renders" / "rating",
                 token=key,
                 allowed_hosts={"127.0.0.1", "localhost", f"[{host}]" if ":" in host else host},
             ),
             host=host,
             port=port,
-            token=token,
+            token=token or os.environ.get(TOKEN_VARIABLE),
             open_browser=open_browser,
             **options,
         )

@@ -91,4 +91,7 @@ def test_the_table_shows_its_rows_columns_and_a_preview(toy: Toy) -> None:
     made = latest_materialization(toy.instance, "table")
     assert metadata_value(made, "dagster/row_count") == 2
     assert [column.name for column in metadata_value(made, "dagster/column_schema").columns] == ["row"]
-    assert [record.data for record in metadata_value(made, "preview")] == [{"row": "1"}, {"row": "2"}]
+    assert made is not None
+    preview = made.metadata["preview"]
+    assert isinstance(preview, dg.TableMetadataValue)
+    assert [record.data for record in preview.records] == [{"row": "1"}, {"row": "2"}]

@@ -61,8 +61,9 @@ def test_the_whole_song_for_its_own_length_has_no_fault(song, listener):
 
 def test_a_whole_repeated_section_is_the_best_cut(song, listener):
     by_start = [listener.utility(song, cut(song, k, k + 4)) for k in range(1, 27)]
-    # Units 4-8 repeat units 0-4: the cut is at phrase boundaries, in phase, and nothing is missed.
-    assert int(np.argmax(by_start)) + 1 == 4
+    # The second of two equal sections: the cut is at phrase boundaries, in phase, and nothing is missed.
+    assert int(np.argmax(by_start)) + 1 in (4, 12, 20)
+    assert sorted(np.argsort(by_start)[-6:] + 1) == [4, 8, 12, 16, 20, 24]
 
 
 @pytest.mark.parametrize("fault", ["phase", "coverage", "start", "end", "length", "loop", "many joins"])
@@ -137,17 +138,17 @@ def test_the_temperature_is_the_bradley_terry_one(song):
     gap = listener.gap(song, pair)
     expected = 1 / (1 + np.exp(-gap))
     rng = np.random.default_rng(0)
-    share = np.mean([listener.prefer(song, pair, rng).label for _ in range(2000)])
+    share = np.mean([listener.prefer(song, pair, rng).label for _ in range(600)])
     assert 0.55 < expected < 0.95
-    assert share == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 2000))
+    assert share == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 600))
 
 
 def test_the_ceiling_is_what_the_best_predictor_reaches(song):
     listener = BootstrapListener(temperature=1.0, tie_band=0.3)
     pairs = [
         EditPair.of(cut(song, a, a + 4, 56.0), cut(song, b, b + 4, 56.0), origin="test")
-        for a in range(2, 12)
-        for b in range(13, 23)
+        for a in range(2, 8)
+        for b in range(13, 19)
     ]
     rng = np.random.default_rng(1)
     right = []

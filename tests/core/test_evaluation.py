@@ -1,5 +1,7 @@
 import json
 from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -107,9 +109,11 @@ def test_cutting_a_verse_and_a_chorus_at_phrases_continues_everything():
         (8, 20, 1, 1, 1, 0),  # leaves at a phrase end, enters in the middle
         (12, 24, 1, 1, 1, 0),
         (9, 24, 1, 1, 0, 0),  # one bar late
+        (10, 24, 1, 1, 0, 0),  # two bars late
         (10.5, 22.5, 0, 1, 1, 0),  # on the third beat, which continues
         (8, 24.25, 0, 0, 0, 0),  # a beat late
         (8, 24.5, 0, 0, 0, 0),
+        (8.25, 24, 0, 0, 0, 0),  # leaves a beat late
         (8.1, 24.1, 0, 0, 0, 1),  # 0.2 s from any beat on both sides
     ],
 )
@@ -248,6 +252,13 @@ def test_without_an_annotation_the_estimates_stand_in_and_the_result_says_so():
     reference = estimated_reference(song)
     assert [s.start_s for s in reference.sections[0]] == pytest.approx([bar_s(8 * i) for i in range(6)])
     assert len({s.label for s in reference.sections[0]}) == 4
+    # Either evidence alone is enough: likely starts, or a change of material.
+    structure = song.structure
+    for part in (
+        replace(structure, cluster=np.zeros_like(structure.cluster)),
+        replace(structure, phrase_start=np.zeros_like(structure.phrase_start)),
+    ):
+        assert len(estimated_reference(replace(song, structure=part)).sections[0]) == 6
 
 
 def test_an_annotation_alone_judges_everything_but_smoothness():
@@ -289,6 +300,11 @@ def phrase_cut(song, target_s):
     return song.edl(actions, target_duration_s=target_s)
 
 
+@cache
+def shared_evaluation():
+    return make_evaluation()
+
+
 def make_evaluation(**options):
     songs = [make_song(seed=seed) for seed in range(5)]
     return evaluate({**BASELINES, "knowing": phrase_cut}, songs, ratios=(2 / 3,), **options)
@@ -307,7 +323,7 @@ def test_the_baselines_stand_in_the_order_they_should():
 
 
 def test_wins_are_antisymmetric_and_ties_are_halves():
-    evaluation = make_evaluation()
+    evaluation = shared_evaluation()
     for a in evaluation.editors:
         assert evaluation.wins(a, a) == (0.5, 0.5, 0.5, 5)
         for b in evaluation.editors:
@@ -343,7 +359,7 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says():
 
 
 def test_the_table_can_be_read():
-    text = make_evaluation().text()
+    text = shared_evaluation().text()
     lines = text.splitlines()
     assert lines[0].split()[:2] == ["editor", "quality"]
     assert [line.split()[0] for line in lines[1:-1]] == [*BASELINES, "knowing"]
@@ -357,7 +373,7 @@ def test_the_table_can_be_read():
 
 
 def test_what_is_written_can_be_read_and_is_small(tmp_path):
-    evaluation = make_evaluation()
+    evaluation = shared_evaluation()
     paths = write_evaluation(tmp_path / "results", evaluation)
     names = {path.name for path in paths}
     assert {"evaluation.json", "evaluation.csv", "evaluation.parquet", "evaluation.txt"} < names
@@ -377,7 +393,7 @@ def test_what_is_written_can_be_read_and_is_small(tmp_path):
 
 
 def test_summary_metrics_are_flat_and_finite():
-    metrics = make_evaluation().metrics("truncate_fade", prefix="eval/")
+    metrics = shared_evaluation().metrics("truncate_fade", prefix="eval/")
     assert metrics["eval/end_kept"] == 0.0
     assert "eval/bar_position_continues" not in metrics
     assert all(np.isfinite(value) for value in metrics.values())
@@ -411,6 +427,61 @@ def test_rendered_edits_are_judged_as_they_are_heard(tmp_path):
     evaluation = evaluate({"one_cut": one_cut, "truncate_fade": truncate_and_fade}, [song], rendered=True)
     assert evaluation.table()["clicks"].tolist() == [0.0, 0.0]
     assert evaluation.rows["n_joins"].tolist() == [1, 0]
+
+
+@pytest.fixture
+def untrained(tmp_path, monkeypatch):
+    """Arguments of the command for an untrained policy and two songs that need no audio."""
+    from editorbot_core import library
+    from editorbot_core.policy import Policy, PolicyConfig
+    from editorbot_core.policy_files import save_policy
+
+    songs = [make_song(seed=seed, n_phrases=3) for seed in range(2)]
+    records = [SimpleNamespace(status="accepted"), SimpleNamespace(status="rejected", path="x.mp3", reason="silence")]
+    monkeypatch.setattr(library, "ingest", lambda folder, store, **options: records)
+    monkeypatch.setattr(library, "load_songs", lambda records, store: songs)
+    save_policy(tmp_path / "policy.pt", Policy(PolicyConfig()), model={"name": "untrained"})
+    (tmp_path / "songs").mkdir()
+    names = {"checkpoint": "policy.pt", "test_dir": "songs", "output_dir": "results"}
+    return [word for flag, name in names.items() for word in (f"--{flag}", str(tmp_path / name))] + ["--device", "cpu"]
+
+
+def test_the_command_compares_a_policy_with_the_baselines(untrained, tmp_path, capsys):
+    assert main([*untrained, "--ratio", "0.5", "0.8"]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: x.mp3: silence" in printed
+    assert "policy better than one_cut in" in printed
+    document = json.loads((tmp_path / "results/evaluation.json").read_text())
+    assert document["editors"] == [*BASELINES, "policy"]
+    assert len(document["rows"]) == 2 * 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--checkpoint", "none.pt"], "none.pt: no such file"),
+        (["--test_dir", "nowhere"], "nowhere: no such folder"),
+        (["--candidates", "4"], "--reward_model"),
+        (["--candidates", "0"], "at least 1"),
+        (["--reward_model", "none.pt", "--candidates", "2"], "none.pt"),
+        (["--device", "tpu"], "cpu, cuda or cuda:N"),
+        (["--ratio", "-1"], "ratios"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line_with_exit_status_2(untrained, flags, message, capsys):
+    assert main([*untrained, *flags]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_folder_without_usable_songs_is_an_error(untrained, monkeypatch, capsys):
+    from editorbot_core import library
+
+    monkeypatch.setattr(library, "load_songs", lambda records, store: [])
+    assert main(untrained) == 2
+    assert "none of its 2 files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--checkpoint", "x.pt"], ["--test_dir", "x"], ["--ratio", "half"]])

@@ -115,9 +115,7 @@ def test_sampling_needs_a_generator_and_a_positive_temperature(policy, batch):
     with pytest.raises(ParameterError, match="needs a generator"):
         sample_edits(policy, batch, song_index=index, target_ratio=ratio)
     with pytest.raises(ParameterError, match="positive temperature"):
-        sample_edits(
-            policy, batch, song_index=index, target_ratio=ratio, generator=torch.Generator(), temperature=0.0
-        )
+        sample_edits(policy, batch, song_index=index, target_ratio=ratio, generator=torch.Generator(), temperature=0.0)
 
 
 def test_an_edit_that_misses_its_target_is_refused(policy, batch):

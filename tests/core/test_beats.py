@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from editorbot_core.beats import BeatGrid
+from editorbot_core.errors import ParameterError
+
+
+def grid(**changes: object) -> BeatGrid:
+    given = {"times": [0.5, 1.0, 1.5, 2.0], "positions": [4, 1, 2, 3], "duration": 2.5, "confidence": 0.7}
+    return BeatGrid(**{**given, **changes})
+
+
+def test_beats_tile_the_whole_file() -> None:
+    np.testing.assert_array_equal(grid().bounds, [0.0, 1.0, 1.5, 2.0, 2.5])
+    assert grid().n_beats == 4
+
+
+def test_downbeats_are_at_position_one() -> None:
+    np.testing.assert_array_equal(grid().downbeats, [1.0])
+
+
+def test_tempo_is_of_the_median_beat() -> None:
+    assert grid(times=[0.0, 0.5, 1.0, 1.6]).tempo == pytest.approx(120.0)
+    assert BeatGrid(np.array([0.0]), np.array([1]), duration=1.0).tempo == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"times": [0.5, 1.0]}, "one position per beat"),
+        ({"times": [], "positions": []}, "one position per beat"),
+        ({"times": [0.5, 0.5, 1.0, 1.5]}, "strictly increasing"),
+        ({"times": [-0.1, 0.5, 1.0, 1.5]}, "non-negative"),
+        ({"times": [0.5, 1.0, 1.5, np.nan]}, "finite"),
+        ({"times": [500.0, 1_000.0, 1_500.0, 2_000.0]}, "milliseconds"),
+        ({"duration": 2.0}, "the clip lasts 2.000 s"),
+        ({"positions": [0, 1, 2, 3]}, "count from 1"),
+        ({"confidence": 1.5}, "confidence"),
+        ({"confidence": np.nan}, "confidence"),
+    ],
+)
+def test_what_is_no_grid_is_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ParameterError, match=reason):
+        grid(**changes)
