@@ -101,7 +101,7 @@ def policy_evaluation(
         for name, image in images.items():
             stage.plot(name, image)
         stage.table("evaluation", table.reset_index())
-        challenger = max(CONTENDERS, key=lambda name: table.at[name, "quality"])
+        challenger = max(CONTENDERS, key=lambda name: evaluation.quality(name).mean)
         wearing = [name for name, sha256 in new.items() if worn is not None and sha256 == worn.sha256]
         against = "champion" if opponent is not None else next(iter(wearing), "reference_policy")
         against = "reference_policy" if against == challenger else against
@@ -136,7 +136,7 @@ def policy_evaluation(
             "challenger_gain_probability": gain.probability,
             "opponent_sha256": opponent.sha256 if opponent else "",
             "n_songs": len(songs),
-            "summary": table_metadata(table.reset_index().to_dict("records")),
+            "summary": table_metadata([dict(row) for _, row in table.reset_index().iterrows()]),
             "text": dg.MetadataValue.md(f"```\n{evaluation.text()}\n```"),
             **wins,
             **shown(images),

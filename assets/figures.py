@@ -63,7 +63,7 @@ def curves(history: Iterable[Mapping[str, Any]], panels: Mapping[str, Sequence[s
     return figure
 
 
-def table_metadata(records: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+def table_metadata(records: Sequence[Mapping[Any, Any]]) -> dg.TableMetadataValue:
     """A small table as metadata; numbers are rounded for reading."""
 
     def cell(value: Any) -> str | int | float:

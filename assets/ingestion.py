@@ -34,7 +34,7 @@ def records_of(library: pd.DataFrame, part: str | None = None) -> "list[SongReco
     if part is not None:
         chosen = chosen[chosen["part"] == part]
     names = [field.name for field in fields(SongRecord)]
-    return [SongRecord(**row) for row in chosen[names].to_dict("records")]
+    return [SongRecord(**{str(name): value for name, value in row.items()}) for row in chosen[names].to_dict("records")]
 
 
 def songs_of(home: Home, library: pd.DataFrame, part: str | None = None) -> "list[Song]":
@@ -44,20 +44,23 @@ def songs_of(home: Home, library: pd.DataFrame, part: str | None = None) -> "lis
     return load_songs(records_of(library, part), home.path)
 
 
-def assign_parts(known_path: "Path", track_ids: list[str], *, eval_fraction: float, seed: int) -> dict[str, str]:
-    """The part of every song; a song that was assigned before keeps its part, even while it is away.
+def assign_parts(known_path: "Path", works: dict[str, str], *, eval_fraction: float, seed: int) -> dict[str, str]:
+    """The part of every song; a work that was assigned before keeps its part, even while it is away.
 
-    New songs come in the order of a hash of their ids and go to `eval` while that has less than its share, so that few
-    songs are divided as exactly as many.
+    Args:
+        known_path: Where the parts of works are stored.
+        works: Track id to work.
+        eval_fraction: Share of works that are held out.
+        seed: Decides the order in which new works are assigned.
     """
+    from editorbot_core.library import split_songs
+
     known: dict[str, str] = read_json(known_path) if known_path.is_file() else {}
-    new = sorted(set(track_ids) - set(known), key=lambda track_id: digest([seed, track_id]))
-    for track_id in new:
-        n_eval = sum(part == "eval" for part in known.values())
-        known[track_id] = "eval" if n_eval < eval_fraction * (len(known) + 1) else "train"
-    if new:
-        write_json(known_path, known)
-    return {track_id: known[track_id] for track_id in track_ids}
+    parts = split_songs(works, eval_fraction=eval_fraction, seed=seed, known=known)
+    assigned = known | {works[track_id]: part for track_id, part in parts.items()}
+    if assigned != known:
+        write_json(known_path, assigned)
+    return parts
 
 
 @dg.asset(group_name="ingestion", io_manager_key="tables", kinds={"parquet"})
@@ -70,7 +73,7 @@ def song_library(
     config = home.config()
     folder = home.songs_folder(progress)
     records = ingest(folder, home.path, n_processes=config.n_workers, progress=progress)
-    accepted = sorted({record.track_id for record in records if record.status == "accepted"})
+    accepted = {record.track_id: record.work for record in records if record.status == "accepted"}
     parts = assign_parts(home.state / "parts.json", accepted, eval_fraction=config.eval_fraction, seed=config.seed)
     frame = pd.DataFrame([{**asdict(record), "part": parts.get(record.track_id, "")} for record in records])
     rejected = frame[frame["status"] != "accepted"]

@@ -16,10 +16,12 @@ from assets.preferences import QUEUE_LENGTH, answers_of, pairs_of
 from assets.records import finish_policy, params, plots_of, provenance
 from assets.registry import registry
 from assets.resources import Tracking
+from assets.tables import table_version
 from assets.weights import still_there, weights_of
 from editorbot_core.progress import Progress
 
 if TYPE_CHECKING:
+    from editorbot_core.config import Config
     from editorbot_core.policy import Policy
     from editorbot_core.preferences import Preference
     from editorbot_core.rewards.learned import RewardEnsemble
@@ -46,6 +48,7 @@ def reference_policy(
     config = home.config()
     songs = songs_of(home, song_library, "train")
     with tracking.stage(context, inputs=memo.inputs, params=params(home, ("seed", "policy", "warm_start"))) as stage:
+        stage.dataset("song_library", song_library, table_version(song_library))
         torch.manual_seed(config.seed)
         policy = warm_start(
             Policy(config.policy),
@@ -68,6 +71,13 @@ def reference_policy(
             panels={"loss": ["warm/loss"], "accuracy": ["warm/accuracy"]},
         )
     return memo.made(sha256[:32], {**metadata, **tracking.metadata(stage)})
+
+
+def _aside(config: "Config", songs: "list[Song]") -> tuple[str, ...]:
+    """Songs of the part `train` that validate the reward model and choose among policies, by track id."""
+    from editorbot_core.rewards.training import hold_out
+
+    return hold_out([song.track_id for song in songs], fraction=config.reward.held_out_fraction, seed=config.seed)
 
 
 def _tested(ensemble: "RewardEnsemble", songs: "list[Song]", answers: "list[Preference]") -> dict[str, float]:
@@ -103,13 +113,15 @@ def reward_model(
     config = home.config()
     songs = songs_of(home, song_library, "train")
     with tracking.stage(context, inputs=memo.inputs, params=params(home, ("seed", "reward"))) as stage:
-        stage.dataset("preferences", preferences, memo.inputs)
+        stage.dataset("song_library", song_library, table_version(song_library))
+        stage.dataset("preferences", preferences, table_version(preferences))
         trained = train_reward_model(
             songs,
             answers_of(home, preferences, "train"),
             config=config.reward,
             seed=config.seed,
             device=home.device(),
+            held_out=_aside(config, songs),
             log=stage.log,
             progress=progress,
         )
@@ -148,12 +160,10 @@ def _lessons(context: dg.AssetExecutionContext, home: Home, song_library: pd.Dat
     """Songs to learn from, songs of the part `train` to choose by, the reference policy and the reward model."""
     from editorbot_core.policy_files import load_policy
     from editorbot_core.rewards.learned import load_reward
-    from editorbot_core.rewards.training import hold_out
 
     config, device = home.config(), home.device()
     songs = songs_of(home, song_library, "train")
-    # The same songs that the reward model was validated on.
-    aside = hold_out([song.track_id for song in songs], fraction=config.reward.held_out_fraction, seed=config.seed)
+    aside = _aside(config, songs)
     return _Lessons(
         songs=[song for song in songs if song.track_id not in aside],
         held_out=[song for song in songs if song.track_id in aside],
@@ -184,6 +194,7 @@ def ppo_policy(
     batch = collate(lessons.songs).to(home.device())
     rewards = reward_pair(lessons.ensemble, batch)
     with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
+        stage.dataset("song_library", song_library, table_version(song_library))
         state = train_ppo(
             init_ppo(lessons.reference, batch, rewards, config=config.ppo, seed=config.seed),
             batch,
@@ -239,6 +250,8 @@ def dpo_policy(
     pairs, held_out = (pair_batch(answers, songs).to(home.device()) for songs in (lessons.songs, lessons.held_out))
     batch = collate(lessons.songs).to(home.device())
     with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
+        stage.dataset("song_library", song_library, table_version(song_library))
+        stage.dataset("preferences", preferences, table_version(preferences))
         state = train_dpo(
             init_dpo(lessons.reference, pairs, config=config.dpo, seed=config.seed),
             pairs,

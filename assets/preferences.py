@@ -126,7 +126,7 @@ def edit_pairs(
             "n_train": len(pairs["train"]),
             "n_eval": len(pairs["eval"]),
             "waiting": str(pairs_path(home.path)),
-            "origins": dg.MetadataValue.json(frame["origin"].value_counts().to_dict()),
+            "origins": dg.MetadataValue.json({str(name): int(n) for name, n in frame["origin"].value_counts().items()}),
         },
         value=frame,
     )

@@ -46,7 +46,9 @@ def paired_gain(rows: pd.DataFrame, challenger: str, opponent: str, *, seed: int
     per_song = rows.pivot_table(index="track_id", columns="editor", values="quality", aggfunc="mean")
     missing = [name for name in (challenger, opponent) if name not in per_song]
     if missing:
-        raise ParameterError(f"no editor {missing[0]!r} was evaluated; there are {', '.join(per_song)}")
+        raise ParameterError(
+            f"no editor {missing[0]!r} was evaluated; there are {', '.join(map(str, per_song.columns))}"
+        )
     difference = (per_song[challenger] - per_song[opponent]).to_numpy(dtype=float)
     rng = np.random.default_rng(seed)
     means = difference[rng.integers(len(difference), size=(_N_RESAMPLES, len(difference)))].mean(1)

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,12 +108,18 @@ def prepare_tracking(home: Path) -> str:
 
 @contextmanager
 def _mlflow_errors(uri: str) -> Iterator[None]:
+    """MLflow's errors as `StoreError`; its own warnings, about itself and its dependencies, are not shown."""
     import requests
     import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"MLflow at {uri.split('@')[-1]} did not take part: {reason}") from error
@@ -193,6 +200,7 @@ def deliver(folder: Path, home: Path) -> Delivered:
         StoreError: If MLflow does not answer; the folder stays.
     """
     import mlflow
+    from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Metric, Param, RunTag
 
     uri = tracking_uri(home)
@@ -222,7 +230,7 @@ def deliver(folder: Path, home: Path) -> Delivered:
         for description in sorted((folder / "datasets").glob("*.json")):
             about = read_json(description)
             frame = pd.read_parquet(description.with_suffix(".parquet"))
-            data = mlflow.data.from_pandas(frame, name=description.stem, digest=about["version"][:32])
+            data = from_pandas(frame, name=description.stem, digest=about["version"][:32])
             with mlflow.start_run(run_id=run_id):
                 mlflow.log_input(data, context=about["context"])
         version = _register(client, run_id, folder, model) if model else ""
@@ -267,6 +275,8 @@ class Tracking(dg.ConfigurableResource):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Deliver what earlier runs left waiting."""
+        if context.run is None:
+            return
         for line in self.resend():
             if context.log:
                 context.log.warning(line)

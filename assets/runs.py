@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from filelock import FileLock, Timeout
@@ -83,7 +84,7 @@ def append_line(path: Path, record: Mapping[str, object]) -> None:
         os.fsync(handle.fileno())
 
 
-def read_lines(path: Path) -> list[dict[str, object]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of an append-only file; a line that a killed process left unfinished is left out."""
     if not path.is_file():
         return []

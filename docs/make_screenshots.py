@@ -54,7 +54,16 @@ MLFLOW_CHOICES = {
     "_mlflow_model_registry_promo_modal_dismissed_v1": "true",
 }
 DAGSTER_CHOICES = {"dagster-nav-collapsed": "true"}
-METRIC_COLUMNS = 6
+# Measured alike in all policies, and how often the reward model is right on songs it has not seen.
+METRIC_COLUMNS = (
+    "rm/acc_heldout",
+    "total_reward",
+    "learned_reward",
+    "dense_reward",
+    "kl_ref_unit",
+    "edit/joins_per_song",
+)
+CHARTS = "^(total_reward|learned_reward|dense_reward|policy_loss|value_loss|entropy)$"
 
 
 @dataclass(frozen=True)
@@ -155,17 +164,17 @@ def _settle(page: Page, ms: int = 1_500) -> None:
 
 
 def asset_graph(page: Page, services: Services) -> None:
-    """Every asset with its state, groups opened, side panels closed."""
+    """Every asset with its state."""
     page.goto(f"{services.dagster}/asset-groups")
     page.get_by_text("Materialize all").wait_for()
     _settle(page)
     page.keyboard.press("Alt+KeyE")
     page.get_by_text("policy_evaluation").first.wait_for()
-    page.get_by_placeholder("Jump to").locator("xpath=following::button[1]").click()
     _settle(page)
-    # A double click fits the graph to the space that the panels have left.
-    page.mouse.dblclick(WIDTH // 2, HEIGHT - 60)
-    _settle(page)
+    # Loaded again with its groups open, the graph is fitted to the window.
+    page.reload()
+    page.get_by_text("policy_evaluation").first.wait_for()
+    _settle(page, 2_500)
     page.mouse.move(5, HEIGHT - 5)
 
 
@@ -174,8 +183,8 @@ def asset_page(page: Page, services: Services) -> None:
     page.goto(f"{services.dagster}/assets/policy_evaluation")
     page.get_by_text("Latest materialization").first.wait_for()
     _settle(page)
-    # The history of a single day tells little; what it measured is further down.
-    for section in ("Status", "Description"):
+    # What was measured stands below these.
+    for section in ("Status", "Description", "Columns"):
         _click_if_there(page.get_by_text(section, exact=True))
     _settle(page, 800)
 
@@ -183,7 +192,7 @@ def asset_page(page: Page, services: Services) -> None:
 def asset_plot(page: Page, services: Services) -> None:
     """The evaluation's plot, opened from its page."""
     page.goto(f"{services.dagster}/assets/policy_evaluation")
-    page.get_by_text("[Show Markdown]").first.click()
+    page.get_by_role("row", name="plot").get_by_text("[Show Markdown]").first.click()
     page.get_by_role("dialog").locator("img").first.wait_for()
     _settle(page, 800)
 
@@ -219,21 +228,6 @@ def _latest_runs(services: Services) -> dict[str, dict]:
     return latest
 
 
-def _telling_metrics(runs: dict[str, dict]) -> list[str]:
-    """Metrics that the two ways of learning share with the most runs, those of the evaluation first."""
-    names: dict[str, int] = {}
-    for run in runs.values():
-        for metric in run["data"].get("metrics", []):
-            names[metric["key"]] = names.get(metric["key"], 0) + 1
-    groups = ("eval/", "edit/", "rm/", "ppo/", "dpo/")
-
-    def order(name: str) -> tuple[int, int, str]:
-        group = next((i for i, prefix in enumerate(groups) if name.startswith(prefix)), len(groups))
-        return (-names[name], group, name)
-
-    return sorted(names, key=order)[:METRIC_COLUMNS]
-
-
 def mlflow_runs(page: Page, services: Services) -> None:
     """The runs of the experiment with columns for what was measured."""
     page.goto(f"{services.mlflow}/#/experiments/{_experiment_id(services)}/runs")
@@ -241,10 +235,10 @@ def mlflow_runs(page: Page, services: Services) -> None:
     _settle(page)
     page.get_by_role("button", name="Columns").click()
     search = page.get_by_placeholder("Search columns")
-    # Dataset and Source are shown at first and tell nothing that differs between runs; a click changes a column.
-    for name in ("Dataset", "Source", *_telling_metrics(_latest_runs(services))):
+    # The first three are shown unless one clicks them away; a click changes a column.
+    for name in ("Dataset", "Source", "Models", *METRIC_COLUMNS):
         search.fill(name)
-        _click_if_there(page.locator("strong").get_by_text(name, exact=True).locator("xpath=ancestor::span[@title][1]"))
+        _click_if_there(page.locator(f"xpath=//span[strong and normalize-space(.)='{name}']"))
         page.wait_for_timeout(300)
     page.keyboard.press("Escape")
     _settle(page, 2_500)
@@ -254,6 +248,7 @@ def mlflow_charts(page: Page, services: Services) -> None:
     """The learning curves of all runs over each other."""
     page.goto(f"{services.mlflow}/#/experiments/{_experiment_id(services)}/runs?compareRunsMode=CHART")
     page.get_by_text("matching run").wait_for()
+    page.get_by_placeholder("Search metric charts").fill(CHARTS)
     _settle(page, 4_000)
 
 

@@ -5,6 +5,7 @@ line on its output. It imports no torch, needs no `if __name__ == "__main__"` in
 may die of a file without harm to any other. Paths travel as hexadecimal bytes: names need not be valid text.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -12,6 +13,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,6 +126,8 @@ class AnalysisPool:
         self._lock = store / ".compile.lock"
         self._idle: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
         self._processes: set[subprocess.Popen[bytes]] = set()
+        self._asked: set[subprocess.Popen[bytes]] = set()
+        self._changing = threading.Lock()
         self._closed = False
         for _ in range(n_processes):
             self._idle.put(self._start())
@@ -138,45 +142,70 @@ class AnalysisPool:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "editorbot_core.analysing", str(self._lock)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parent.parent,
-            env={**os.environ, **threads},
-        )
-        self._processes.add(process)
+        with self._changing:
+            if self._closed:
+                raise EditorBotError("the pool is closed")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "editorbot_core.analysing", str(self._lock)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=Path(__file__).parent.parent,
+                env={**os.environ, **threads},
+            )
+            self._processes.add(process)
         return process
+
+    def _kill(self, process: "subprocess.Popen[bytes]") -> int:
+        if process.poll() is None:
+            process.kill()
+        return process.wait()
+
+    def _end(self, process: "subprocess.Popen[bytes]") -> int:
+        """Kill a worker, if it still lives, and close its pipes; return its status."""
+        status = self._kill(process)
+        if process.stdout is not None:
+            process.stdout.close()
+        if process.stdin is not None:
+            # What was not sent to a dead worker is lost with it.
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        return status
 
     def analyse(self, path: Path) -> Analysis:
         """Have a worker analyse one file; a worker that dies of it is replaced."""
         process = self._idle.get()
+        with self._changing:
+            if self._closed:
+                return Analysis(reason="the analysis was stopped")
+            self._asked.add(process)
         try:
             answer = _ask(process, {"path": os.fsencode(path).hex(), "store": os.fsencode(self._store).hex()})
         except (OSError, ValueError) as error:
-            if process.poll() is None:
-                process.kill()
-            status = process.wait()
-            self._processes.discard(process)
+            with self._changing:
+                self._processes.discard(process)
+                self._asked.discard(process)
+            status = self._end(process)
             if self._closed:
                 return Analysis(reason="the analysis was stopped")
             process = self._start()
             cause = signal.Signals(-status).name if status < 0 else f"status {status}"
             return Analysis(reason=f"the analysing process died of it ({cause}; {error})")
         finally:
+            with self._changing:
+                self._asked.discard(process)
+                if self._closed:
+                    self._end(process)
             self._idle.put(process)
         return Analysis(**answer)
 
     def close(self) -> None:
-        """End the workers."""
-        self._closed = True
-        for process in list(self._processes):
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
-        self._processes.clear()
+        """End the workers; a thread that waits for one of them reads the end of its output."""
+        with self._changing:
+            self._closed = True
+            while self._processes:
+                process = self._processes.pop()
+                # A pipe that is closed under a thread that waits for it never wakes that thread.
+                (self._kill if process in self._asked else self._end)(process)
 
 
 def _ask(process: "subprocess.Popen[bytes]", request: dict[str, str]) -> dict[str, Any]:

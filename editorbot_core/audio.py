@@ -242,11 +242,20 @@ def _open_regular_file(path: Path, name: str, limits: DecodingLimits) -> int:
     return descriptor
 
 
-def sha256_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> str:
-    """Hexadecimal SHA-256 of a file that `open_audio` would open.
+def check_audio_file(path: Path | str, *, limits: DecodingLimits | None = None) -> None:
+    """Refuse what is no file that could hold audio; the content is not looked at.
 
     Raises:
         AudioError: If the file is not regular, empty, too large, or cannot be opened.
+    """
+    os.close(_open_regular_file(text_to_path(path), path_to_text(path), limits or DecodingLimits()))
+
+
+def sha256_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> str:
+    """Hexadecimal SHA-256 of a file that could hold audio.
+
+    Raises:
+        AudioError: As `check_audio_file`.
     """
     descriptor = _open_regular_file(text_to_path(path), path_to_text(path), limits or DecodingLimits())
     try:

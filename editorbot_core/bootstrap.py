@@ -41,7 +41,9 @@ DEFAULT_TIE_BAND = 0.2
 _STRENGTH_STEPS = (3.0, 8.0)
 
 # Chance that a join annoys by each fault at its worst.
-_ANY_JOIN, _BAR, _FOUR_BARS, _PHRASE, _CHORDS = 0.08, 0.85, 0.5, 0.45, 0.6
+_ANY_JOIN, _BAR, _FOUR_BARS, _PHRASE, _CHORDS = 0.05, 0.85, 0.6, 0.6, 0.4
+# Other chords are expected where a phrase begins: there they annoy by this share of what they do elsewhere.
+_CHORDS_AT_PHRASE = 0.3
 _JOIN_POINTS = 3.0
 _COVERAGE_POINTS = 3.0
 _START_POINTS, _END_POINTS = 1.2, 1.5
@@ -154,6 +156,7 @@ def hear(song: Song, units: Units) -> Hearing:
         bar, four_bars, phrase = _faults_by_estimate(song.features.values, song.grid, units)
     chords = chroma_context_distance(song.features.values, units)
     calm = np.full_like(bar, 1.0 - _ANY_JOIN)
+    chords = chords * (_CHORDS_AT_PHRASE + (1.0 - _CHORDS_AT_PHRASE) * phrase)
     for chance, fault in ((_BAR, bar), (_FOUR_BARS, four_bars), (_PHRASE, phrase), (_CHORDS, chords)):
         calm = calm * (1.0 - chance * fault)
     labels = _labels(song, units)

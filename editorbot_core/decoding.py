@@ -173,7 +173,8 @@ def decode(descriptor: int, limits: DecodingLimits) -> Iterator[tuple[bytes, byt
             try:
                 yield from _decode_with_ffmpeg(handle, limits)
             except (ValueError, OSError, EOFError) as other:
-                raise _Refusal(f"not audio that can be decoded ({error.error_string} {other})") from other
+                reason = getattr(other, "strerror", None) or other
+                raise _Refusal(f"not audio that can be decoded ({error.error_string} {reason})") from other
     else:
         with sound:
             yield from _decode_with_libsndfile(sound, limits)

@@ -19,7 +19,8 @@ from editorbot_core.audio import AudioClip, mono_blocks, open_audio, path_to_tex
 from editorbot_core.beats import BeatGrid
 from editorbot_core.errors import AudioError, EditorBotError, FormatError, ParameterError
 from editorbot_core.files import atomic_path
-from editorbot_core.spectral import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE, FrameAnalyser, FrameFeatures
+from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
+from editorbot_core.spectral import FrameAnalyser, FrameFeatures
 from editorbot_core.stems import STEM_NAMES, stem_frames
 from editorbot_core.tracking import TRACKER, track_beats
 

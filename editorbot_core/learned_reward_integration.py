@@ -234,7 +234,7 @@ class LearnedRewardIntegration:
             action_ids: Action ids per beat, (n,), 0-8.
             target_ratio: Asked-for duration over the song's; by default the mean of the target column, within 0.1-2.
             unit_id: The unit of every beat, (n,); by default bars by beat phase, split where the action changes.
-            beat_durations: Length of every beat, s, (n,); by default all beats are equally long.
+            beat_durations: Length of every beat, s, (n,); by default 0.5 each.
             structure: Structure per unit; by default estimated from the features.
 
         Raises:
@@ -252,7 +252,8 @@ class LearnedRewardIntegration:
             target_ratio = float(np.clip(features[:, _TARGET].mean(dtype=np.float64), *_TARGET_RANGE))
         if not np.isfinite(target_ratio) or target_ratio <= 0:
             raise ParameterError(f"target_ratio must be positive; got {target_ratio}")
-        seconds = np.ones(len(features)) if beat_durations is None else np.asarray(beat_durations, dtype=np.float64)
+        given = 0.5 if beat_durations is None else beat_durations
+        seconds = np.array(np.broadcast_to(given, len(features)) if beat_durations is None else given, dtype=np.float64)
         if seconds.shape != (len(features),) or not np.isfinite(seconds).all() or (seconds <= 0).any():
             raise ParameterError(f"beat_durations must be positive, ({len(features)},); got {seconds.shape}")
         known = estimate_structure(features[:, :N_FEATURES], units) if structure is None else structure

@@ -6,10 +6,9 @@ can be deleted at any time, and an analysis that was interrupted goes on where i
 hexadecimal digits of the SHA-256 of the file; names are data and appear in no path.
 """
 
-import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,11 +16,11 @@ from typing import Any
 
 from editorbot_core.analysing import Analysis, AnalysisPool, features_path
 from editorbot_core.annotations import find_annotation, load_annotation
-from editorbot_core.audio import find_audio, path_to_text, text_to_path
+from editorbot_core.audio import check_audio_file, find_audio, path_to_text, text_to_path
 from editorbot_core.edits import Units
-from editorbot_core.errors import FormatError, ParameterError
+from editorbot_core.errors import AudioError, FormatError, ParameterError
 from editorbot_core.features import EXTRACTOR_VERSION, BeatFeatures, analyse, read_features
-from editorbot_core.files import read_json, sweep_temporaries, write_json
+from editorbot_core.files import digest, read_json, sweep_temporaries, write_json
 from editorbot_core.progress import Progress
 from editorbot_core.songs import Song
 from editorbot_core.structure import estimate_structure
@@ -52,6 +51,7 @@ class SongRecord:
         status: "accepted" or "rejected".
         reason: Why it was rejected, or "".
         annotated: True if an annotation lies beside it.
+        work: Id of the composition: recordings of one work share it. The annotation's id, else the track id.
     """
 
     track_id: str
@@ -67,6 +67,7 @@ class SongRecord:
     status: str
     reason: str
     annotated: bool
+    work: str
 
     @property
     def accepted(self) -> bool:
@@ -156,9 +157,11 @@ def ingest(
     waiting: dict[Path, os.stat_result] = {}
     for path in paths:
         try:
+            check_audio_file(path)
             status = path.stat()
-        except OSError as error:
-            analyses[path] = Analysis(reason=f"cannot be opened: {error.strerror}")
+        except (AudioError, OSError) as error:
+            reason = str(error).removeprefix(f"{path_to_text(path)}: ")
+            analyses[path] = Analysis(reason=reason)
             continue
         known = index.known(path, status)
         if known is None:
@@ -212,6 +215,13 @@ def _records(paths: Sequence[Path], analyses: dict[Path, Analysis]) -> list[Song
             first = first_with.setdefault(analysis.sha256, path)
             if first != path:
                 reason = f"duplicate of {path_to_text(first)}"
+        annotation_path = find_annotation(path)
+        work = analysis.sha256[:16]
+        if annotation_path is not None and not reason:
+            try:
+                work = load_annotation(annotation_path).track_id
+            except FormatError as error:
+                reason = f"{error}; repair it or move it away"
         records.append(
             SongRecord(
                 track_id=analysis.sha256[:16],
@@ -226,7 +236,8 @@ def _records(paths: Sequence[Path], analyses: dict[Path, Analysis]) -> list[Song
                 grid_confidence=analysis.grid_confidence,
                 status="rejected" if reason else "accepted",
                 reason=reason,
-                annotated=find_annotation(path) is not None,
+                annotated=annotation_path is not None,
+                work=work,
             )
         )
     return records
@@ -281,31 +292,37 @@ def load_songs(records: Sequence[SongRecord], store: Path) -> list[Song]:
     return [load_song(record, store) for record in records if record.accepted]
 
 
-def split_songs(track_ids: Sequence[str], *, eval_fraction: float = 0.25, seed: int = 0) -> dict[str, str]:
-    """Assign every song to "train" or "eval" by a hash of its id, so that adding a song moves no other.
+def split_songs(
+    works: Mapping[str, str], *, eval_fraction: float = 0.25, seed: int = 0, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Assign every song to "train" or "eval", recordings of one work to the same part.
 
-    Where the hash puts all songs on one side, the one nearest to the other side moves: there is always at least one of
-    each.
+    Works that have a part keep it. New ones come in the order of a hash and go to "eval" while that has less than its
+    share, so that few works are divided as exactly as many. There is always at least one of each.
 
     Args:
-        track_ids: Ids; repeated ones count once.
-        eval_fraction: Expected share of evaluation songs, in (0, 1).
+        works: Track id to the work it is a recording of, see `SongRecord.work`.
+        eval_fraction: Share of works for evaluation, in (0, 1).
         seed: Another seed, another split.
+        known: Work to the part it was given earlier.
+
+    Returns:
+        Track id to part.
 
     Raises:
-        ParameterError: If there are fewer than two songs, or `eval_fraction` is out of range.
+        ParameterError: If there are fewer than two works, or `eval_fraction` is out of range.
     """
-    unique = sorted(set(track_ids))
-    if len(unique) < 2:
-        raise ParameterError(f"a split into training and evaluation needs at least 2 songs; got {len(unique)}")
+    if len(set(works.values())) < 2:
+        raise ParameterError(
+            f"a split into training and evaluation needs at least 2 songs; got {len(set(works.values()))}"
+        )
     if not 0.0 < eval_fraction < 1.0:
         raise ParameterError(f"eval_fraction must be between 0 and 1; got {eval_fraction}")
-    places = {
-        track_id: int.from_bytes(hashlib.sha256(f"{seed}:{track_id}".encode()).digest()[:8], "big") / 2.0**64
-        for track_id in unique
-    }
-    in_order = sorted(unique, key=lambda track_id: places[track_id])
-    split = {track_id: "eval" if places[track_id] < eval_fraction else "train" for track_id in unique}
-    split[in_order[0]] = "eval"
-    split[in_order[-1]] = "train"
-    return split
+    parts = dict(known or {})
+    new = sorted(set(works.values()) - set(parts), key=lambda work: digest([seed, work]))
+    for work in new:
+        n_eval = sum(part == "eval" for part in parts.values())
+        parts[work] = "eval" if n_eval < eval_fraction * (len(parts) + 1) else "train"
+    if new and "train" not in parts.values():
+        parts[new[-1]] = "train"
+    return {track_id: parts[work] for track_id, work in works.items()}

@@ -1,8 +1,9 @@
 """Pairs of edits: proposing them, choosing the ones worth a person's time, and turning answers into tensors.
 
 Proposals come from several generators, because a reward model knows only the kinds of edit it was shown: random walks,
-one cut, dynamic programming with random weights, the whole song, truncation, small changes to good edits and, where
-there is one, the policy's own edits. Both sides of a pair are edits of one song for one target.
+one cut, few cuts at likely phrase starts, dynamic programming with random weights, the whole song, truncation, small
+changes to good edits and, where there is one, the policy's own edits. Both sides of a pair are edits of one song for
+one target.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,6 +63,42 @@ def mutated(actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             return out
 
 
+def few_cuts(song: Song, target_s: float, rng: np.random.Generator) -> np.ndarray:
+    """One or two cuts between likely phrase starts that together meet the target; start and end are kept.
+
+    Such edits differ only in where they join, which is what a reward model has to learn to hear.
+
+    Args:
+        song: At least 4 units.
+        target_s: Duration asked for, s; where nothing can be cut, everything is kept.
+        rng: Source of all choices.
+
+    Returns:
+        Action ids per unit, int64 (n_units,).
+    """
+    n = song.units.n_units
+    bounds = np.concatenate([[0.0], np.cumsum(song.unit_durations)])
+    likely = 0.1 + song.structure.phrase_start[1:]
+    actions = np.full(n, KEEP)
+    n_cuts = int(rng.integers(1, 3))
+    surplus = song.duration - target_s
+    shares = rng.dirichlet(np.full(n_cuts, 2.0))
+    for i, share in enumerate(shares):
+        left = surplus if i == n_cuts - 1 else share * surplus
+        length = bounds[None, 2:n] - bounds[1 : n - 1, None]
+        free = np.cumsum(actions == CUT)
+        overlaps = (free[None, 1 : n - 1] - free[0 : n - 2, None]) > 0
+        weight = np.exp(-(((length - left) / max(0.02 * target_s, 0.5 * float(np.median(song.unit_durations)))) ** 2))
+        weight = weight * likely[: n - 2, None] * likely[None, 1 : n - 1] * (length > 0) * ~overlaps
+        if weight.sum() < 1e-9:
+            break
+        choice = int(rng.choice(weight.size, p=(weight / weight.sum()).ravel()))
+        start, stop = choice // weight.shape[1] + 1, choice % weight.shape[1] + 2
+        actions[start:stop] = CUT
+        surplus -= bounds[stop] - bounds[start]
+    return actions
+
+
 def _pool(
     song: Song, target_s: float, given: Sequence[EditDecisionList], rng: np.random.Generator
 ) -> list[tuple[str, EditDecisionList]]:
@@ -72,18 +109,22 @@ def _pool(
         return song.edl(actions, target_duration_s=target_s, model={"name": "dp"})
 
     def mutation() -> EditDecisionList:
-        good = [edl for _, edl in pool if edl.model.get("name") in ("dp", "one_cut") or edl in given]
+        good = [edl for _, edl in pool if edl.model.get("name") in ("dp", "few_cuts", "one_cut") or edl in given]
         base = good[int(rng.integers(len(good)))] if good else dp()
         actions = mutated(base.unit_actions, rng)
         return song.edl(actions, target_duration_s=target_s, model={"name": "mutation"})
 
+    def cuts() -> EditDecisionList:
+        return song.edl(few_cuts(song, target_s, rng), target_duration_s=target_s, model={"name": "few_cuts"})
+
     makers: dict[str, tuple[float, Callable[[], EditDecisionList]]] = {
+        "few_cuts": (3.0, cuts),
         "mutation": (3.0, mutation),
         "random": (2.0, lambda: random_edit(song, target_s, rng=rng)),
         "dp": (2.0, dp),
-        "one_cut": (0.7, lambda: one_cut(song, target_s)),
-        "keep_all": (0.4, lambda: keep_all(song, target_s)),
-        "truncate_fade": (0.4, lambda: truncate_and_fade(song, target_s)),
+        "one_cut": (1.0, lambda: one_cut(song, target_s)),
+        "keep_all": (0.6, lambda: keep_all(song, target_s)),
+        "truncate_fade": (0.6, lambda: truncate_and_fade(song, target_s)),
     }
     share = np.array([weight for weight, _ in makers.values()])
     pool = [("policy", edl) for edl in given]

@@ -34,7 +34,7 @@ _JOIN_GROUPS = (
 )
 _N_PAIR = 2 * len(_JOIN_GROUPS) + 4 + 3
 _N_UNIT = 12
-_N_STATE = 19
+_N_STATE = 21
 _CLIP = 6.0
 
 
@@ -105,7 +105,7 @@ class Decision:
 
 
 class _ConvBlock(nn.Module):
-    """Pre-norm residual convolution over beats; padding stays 0."""
+    """Pre-norm residual convolution over beats that hears nothing of the padding."""
 
     def __init__(self, width: int, kernel_size: int, dilation: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _ConvBlock(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Map (S, T, width) to the same shape; mask (S, T, 1)."""
         inner = (self.norm(x) * mask).transpose(1, 2)
-        return x + F.gelu(self.conv(inner).transpose(1, 2)) * mask
+        return x + F.gelu(self.conv(inner).transpose(1, 2))
 
 
 class _TransformerLayer(nn.Module):
@@ -223,7 +223,7 @@ class Policy(nn.Module):
         self.to_expected = nn.Linear(3 * width + _N_UNIT, hidden)
         self.to_query = nn.Linear(2 * width, config.pair_width)
         self.to_key = nn.Linear(2 * width, config.pair_width)
-        self.from_pair = nn.Linear(config.pair_width + _N_PAIR + _N_STATE, hidden)
+        self.from_pair = nn.Linear(2 * (config.pair_width + _N_PAIR) + _N_STATE, hidden)
         self.previous = nn.Embedding(N_ACTIONS + 1, hidden)
         self.mlp = nn.Linear(hidden, hidden)
         self.to_logits = nn.Linear(hidden, N_ACTIONS)
@@ -270,7 +270,7 @@ class Policy(nn.Module):
             known = _unit_features(songs)
             pair = _pair_features(songs, own)
         mask = songs.beat_mask[..., None].float()
-        x = self.beat_in(torch.cat([shared, own, position], dim=2)) * mask
+        x = self.beat_in(torch.cat([shared, own, position], dim=2))
         for conv in self.convs:
             x = conv(x, mask)
 
@@ -329,19 +329,23 @@ class Policy(nn.Module):
         base = (row if isinstance(at, int) else row[:, None]) * n_units
         expected = state.exit_unit + 1
         expected_row = base + expected
-        pair = states.pair[(base + unit) * n_units + expected]
-        match = _lookup(states.query, row, at) * F.embedding(expected_row, states.key.flatten(0, 1))
-        known = _state_features(episodes, state, unit)
-        features = torch.cat([match, pair, known], dim=-1)
+        finish = _finish_unit(episodes, state, unit)
+        key = F.embedding(expected_row, states.key.flatten(0, 1))
+        features = [_state_features(episodes, state, unit, finish)]
+        # The join to this unit, and the join that would finish the edit: both are compared with what is expected.
+        for entry in (unit, finish):
+            entry_row = (base + entry).expand_as(expected_row)
+            features.append(F.embedding(entry_row, states.query.flatten(0, 1)) * key)
+            features.append(states.pair[entry_row * n_units + expected])
         hidden = (
             _lookup(states.unit, row, at)
             + F.embedding(expected_row, states.expected.flatten(0, 1))
-            + self.from_pair(features)
+            + self.from_pair(torch.cat(features, dim=-1))
             + self.previous(state.previous)
         )
         hidden = F.gelu(self.mlp(F.gelu(hidden)))
         # The last column of the state says that keeping this unit would cost the end.
-        logits = self.to_logits(hidden) + self.sticky(state.previous) + known[..., -1:] * self.spare_end
+        logits = self.to_logits(hidden) + self.sticky(state.previous) + features[0][..., -1:] * self.spare_end
         # The value reads the trunk but does not shape it: the policy alone decides what the trunk represents.
         return Decision(logits.float(), self.value(hidden.detach())[..., 0].float())
 
@@ -351,8 +355,26 @@ def _lookup(table: torch.Tensor, row: torch.Tensor, at: int | slice) -> torch.Te
     return table[:, at].index_select(0, row)
 
 
-def _state_features(episodes: Episodes, state: EpisodeState, unit: torch.Tensor) -> torch.Tensor:
-    """What the decisions so far amount to, float32 (..., 19)."""
+def _finish_unit(episodes: Episodes, state: EpisodeState, unit: torch.Tensor) -> torch.Tensor:
+    """The unit from which playing to the end of the song comes nearest to the target, int64 like the state.
+
+    A cut up to there finishes the edit with one join; it is this unit itself when the song only has to play on.
+    """
+    at = state.at
+    total = episodes.remaining_us[:, :1]
+    # Half a unit before each start: the nearest start to a place is the last of these at or before it.
+    middles = total - episodes.remaining_us - F.pad(episodes.durations_us[:, :-1], (1, 0)) // 2
+    missing = (episodes.target_us if isinstance(at, int) else episodes.target_us[:, None]) - state.played_us
+    place = (total[:, 0] if isinstance(at, int) else total) - missing
+    wanted = place[:, None] if isinstance(at, int) else place
+    nearest = torch.searchsorted(middles.contiguous(), wanted.contiguous(), right=True).view_as(state.played_us) - 1
+    last = episodes.unit_mask.sum(1) - 1
+    nearest = torch.minimum(nearest, last if isinstance(at, int) else last[:, None])
+    return torch.maximum(nearest, unit)
+
+
+def _state_features(episodes: Episodes, state: EpisodeState, unit: torch.Tensor, finish: torch.Tensor) -> torch.Tensor:
+    """What the decisions so far amount to, float32 (..., 21)."""
     at = state.at
 
     def wide(x: torch.Tensor) -> torch.Tensor:
@@ -387,6 +409,8 @@ def _state_features(episodes: Episodes, state: EpisodeState, unit: torch.Tensor)
         heard / episodes.cluster_size[:, at],
         (heard == 0).float(),
         (state.exit_unit < 0).float(),
+        (finish - unit).float().log1p(),
+        (finish == unit).float(),
         (room / wide(episodes.median_us)).clamp(-2.0, 4.0),
         (room < 0).float(),
     ]

@@ -6,7 +6,7 @@ learned and 0.2 of the dense reward after each was whitened by frozen statistics
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -220,6 +220,29 @@ def frozen_copy(policy: Policy) -> Policy:
     copy = Policy(policy.config)
     copy.load_state_dict(policy.state_dict())
     return copy.to(policy.device).eval().requires_grad_(False)
+
+
+def augmented(
+    songs: SongBatch, policy: Policy, *, noise: float, dropout: float, generator: torch.Generator
+) -> SongBatch:
+    """`songs` with disturbed features, so that a policy learns what joins are like and not the songs by heart.
+
+    Args:
+        songs: Songs.
+        policy: Its feature statistics say what a deviation is.
+        noise: Deviation of the noise added to every feature of every beat, in deviations of the feature.
+        dropout: Probability that a feature of a song is replaced by its mean over all songs.
+        generator: Source of randomness, on the device of the songs.
+    """
+    if noise == 0 and dropout == 0:
+        return songs
+    features = songs.features
+    device = features.device
+    disturbed = torch.randn(features.shape, generator=generator, device=device)
+    disturbed = features + noise * policy.feature_scale * disturbed
+    dropped = torch.rand((songs.n_songs, 1, features.shape[2]), generator=generator, device=device) < dropout
+    disturbed = torch.where(dropped, policy.feature_mean, disturbed)
+    return replace(songs, features=disturbed * songs.beat_mask[..., None])
 
 
 def on_device(songs: SongBatch, device: torch.device) -> SongBatch:

@@ -29,6 +29,7 @@ from editorbot_core.policy_training import (
     RewardPair,
     Scores,
     Selection,
+    augmented,
     conservative_reward,
     decayed,
     frozen_copy,
@@ -106,7 +107,7 @@ def init_ppo(
 class _Experience(NamedTuple):
     """The edits of one iteration and what learning needs of them; tensors of shape (n, U) where not said."""
 
-    rollout: Rollout
+    rollout: Rollout  # of the songs as the policy saw them, one row per group
     group: torch.Tensor  # int64 (n,)
     scores: Scores  # (n,) each
     advantages: torch.Tensor
@@ -136,10 +137,16 @@ def _collect(state: PPOState, songs: SongBatch, rewards: RewardPair) -> _Experie
         extended_frac=config.extended_frac,
     )
     group = torch.arange(len(chosen), device=chosen.device).repeat_interleave(config.samples_per_song)
-    rollout = sample_edits(
-        state.policy, songs, song_index=chosen[group], target_ratio=targets[group], generator=state.generator
+    seen = augmented(
+        songs.select(chosen),
+        state.policy,
+        noise=config.feature_noise,
+        dropout=config.feature_dropout,
+        generator=state.generator,
     )
-    scores = rewards.score(rollout.edits)
+    rollout = sample_edits(state.policy, seen, song_index=group, target_ratio=targets[group], generator=state.generator)
+    heard = EditBatch(songs, chosen[group], rollout.actions, rollout.edits.target_ratio)
+    scores = rewards.score(heard)
     mixed = scores.mixed(state.whitening)
     advantages, returns = _advantages(rollout, mixed, group, config)
     with torch.no_grad():
@@ -322,7 +329,8 @@ def train_ppo(
         state.policy.eval()
         updated = time.perf_counter()
 
-        beats = songs.beat_mask.sum(1)[data.rollout.edits.song_index].sum()
+        edits = data.rollout.edits
+        beats = edits.songs.beat_mask.sum(1)[edits.song_index].sum()
         state.iteration += 1
         state.step += int(sum_over_processes(beats))
         state.episode += int(sum_over_processes(torch.tensor(len(data.group), device=data.group.device)))

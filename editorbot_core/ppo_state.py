@@ -35,6 +35,8 @@ class PPOConfig:
         gae_lambda: Lambda of `gae`.
         target_range: Lowest and highest target ratio of a shortening.
         extended_frac: Share of groups with targets between 0.95 and 1.25.
+        feature_noise: Noise on what the policy sees of a song while it learns, see `augmented`.
+        feature_dropout: Share of features hidden from it.
         whitening_edits: Edits of the reference that the whitening statistics are taken over.
         evaluate_every: Iterations between judgements on held-out songs.
         guard_drop: A guard metric lower than at first by this much counts as worse.
@@ -60,6 +62,8 @@ class PPOConfig:
     gae_lambda: float = 0.95
     target_range: tuple[float, float] = (0.35, 0.95)
     extended_frac: float = 0.0
+    feature_noise: float = 0.25
+    feature_dropout: float = 0.1
     whitening_edits: int = 256
     evaluate_every: int = 10
     guard_drop: float = 1.0
@@ -75,6 +79,8 @@ class PPOConfig:
         faults += [f"{name} must be positive, got {getattr(self, name)}" for name in rates if getattr(self, name) <= 0]
         if not 0 < self.target_range[0] <= self.target_range[1]:
             faults.append(f"target_range must rise from above 0, got {self.target_range}")
+        if self.feature_noise < 0 or not 0 <= self.feature_dropout < 1:
+            faults.append("feature_noise must not be negative and feature_dropout in [0, 1)")
         if self.advantage not in ("group", "gae"):
             faults.append(f"advantage must be group or gae, got {self.advantage!r}")
         if faults:

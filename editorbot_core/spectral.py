@@ -8,19 +8,27 @@ audio.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numba import njit
 
-SAMPLE_RATE = 22_050
-HOP_LENGTH = 512
-N_FFT = 2_048
-N_BINS = N_FFT // 2 + 1
-N_MELS = 128
-N_MFCC = 13
-N_CONTRAST = 7
-FRAME_RATE = SAMPLE_RATE / HOP_LENGTH
+from editorbot_core.filterbanks import (
+    FRAME_RATE,
+    HOP_LENGTH,
+    N_BINS,
+    N_CONTRAST,
+    N_FFT,
+    N_MELS,
+    N_MFCC,
+    SAMPLE_RATE,
+    chroma_filters,
+    contrast_bands,
+    dct_matrix,
+    hann_window,
+    integrated_loudness,
+    loudness_weights,
+    sparse_mel,
+)
 
 _HALF = N_FFT // 2
 _BLOCK_FRAMES = 64
@@ -28,9 +36,14 @@ _TUNING_FRAMES = int(600 * FRAME_RATE)
 _ONSET_DELAY = 1 + N_FFT // (2 * HOP_LENGTH)
 _POWER_FLOOR = 1e-10
 _TOP_DB = 80.0
+_CHUNK_FRAMES = 4_096
 _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
 _N_SCALARS = 5
+_LANES = 64
+_MOST_AVERAGED = 16
+# All freedoms but those that assume away infinities; samples are finite.
+_FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 
 
 @dataclass(frozen=True)
@@ -79,111 +92,7 @@ class FrameFeatures:
         return len(self.rms)
 
 
-@cache
-def fft_frequencies() -> np.ndarray:
-    """Centre frequencies of the FFT bins, Hz, float64 (1025,)."""
-    return np.arange(N_BINS) * (SAMPLE_RATE / N_FFT)
-
-
-@cache
-def mel_edges() -> np.ndarray:
-    """Corner frequencies of the mel filters, Hz, float64 (130,): linear to 1 kHz, logarithmic above (Slaney 1998)."""
-    linear_step, log_start, log_step = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
-    top = log_start / linear_step + np.log(SAMPLE_RATE / 2 / log_start) / log_step
-    mels = np.linspace(0.0, top, N_MELS + 2)
-    above = log_start * np.exp(log_step * (mels - log_start / linear_step))
-    return np.where(mels < log_start / linear_step, mels * linear_step, above)
-
-
-@cache
-def mel_filters() -> np.ndarray:
-    """Triangular mel filters of unit area, float64 (128, 1025)."""
-    edges = mel_edges()
-    ramps = edges[:, None] - fft_frequencies()[None]
-    widths = np.diff(edges)[:, None]
-    triangles = np.maximum(0.0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
-    return triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]
-
-
-@cache
-def _sparse_mel() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First bin, end bin and the weights in between of every mel filter."""
-    filters = mel_filters()
-    used = filters > 0
-    first = used.argmax(axis=1)
-    end = np.where(used.any(axis=1), N_BINS - used[:, ::-1].argmax(axis=1), first)
-    weights = np.zeros((N_MELS, int((end - first).max())))
-    for band in range(N_MELS):
-        weights[band, : end[band] - first[band]] = filters[band, first[band] : end[band]]
-    return first, end, weights
-
-
-def chroma_filters(tuning: float) -> np.ndarray:
-    """Weights of the FFT bins per pitch class from C, float64 (12, 1025) (Ellis 2007, as in librosa).
-
-    Args:
-        tuning: Deviation from A = 440 Hz, fractions of a semitone.
-    """
-    a0 = 440.0 * 2.0 ** (tuning / 12) / 16
-    frequencies = np.arange(1, N_FFT) * (SAMPLE_RATE / N_FFT)
-    bins = 12 * np.log2(frequencies / a0)
-    bins = np.concatenate([[bins[0] - 1.5 * 12], bins])
-    widths = np.concatenate([np.maximum(np.diff(bins), 1.0), [1.0]])
-    distance = np.remainder(bins[None] - np.arange(12)[:, None] + 6 + 120, 12) - 6
-    weights = np.exp(-0.5 * (2 * distance / widths) ** 2)
-    weights /= np.sqrt((weights**2).sum(axis=0, keepdims=True))
-    weights *= np.exp(-0.5 * ((bins / 12 - 5.0) / 2.0) ** 2)
-    return np.ascontiguousarray(np.roll(weights, -3, axis=0)[:, :N_BINS])
-
-
-@cache
-def _contrast_bands() -> np.ndarray:
-    """First bin, end bin and number of averaged bins of the seven octave bands, int64 (7, 3) (Jiang et al. 2002)."""
-    frequencies = fft_frequencies()
-    edges = np.concatenate([[0.0], 200.0 * 2.0 ** np.arange(N_CONTRAST)])
-    rows = []
-    for band in range(N_CONTRAST):
-        inside = np.flatnonzero((frequencies >= edges[band]) & (frequencies <= edges[band + 1]))
-        first, end = int(inside[0]), int(inside[-1]) + 1
-        if band > 0:
-            first -= 1
-        if band == N_CONTRAST - 1:
-            end = N_BINS
-        n_averaged = max(int(np.rint(0.02 * (end - first))), 1)
-        rows.append((first, end if band == N_CONTRAST - 1 else end - 1, n_averaged))
-    return np.array(rows)
-
-
-@cache
-def _loudness_weights() -> np.ndarray:
-    """Gain of the two-stage K filter on power, per FFT bin, over the window's energy, float64 (1025,)."""
-    z = np.exp(-2j * np.pi * fft_frequencies() / SAMPLE_RATE)
-    # The analogue prototypes of BS.1770, transformed for this rate (De Man 2014).
-    rate_ratio = np.tan(np.pi * 1681.974450955533 / SAMPLE_RATE)
-    quality, gain = 0.7071752369554196, 10 ** (3.999843853973347 / 20)
-    middle = gain**0.4996667741545416
-    norm = 1 + rate_ratio / quality + rate_ratio**2
-    shelf = (
-        (gain + middle * rate_ratio / quality + rate_ratio**2)
-        + 2 * (rate_ratio**2 - gain) * z
-        + (gain - middle * rate_ratio / quality + rate_ratio**2) * z**2
-    ) / (norm + 2 * (rate_ratio**2 - 1) * z + (1 - rate_ratio / quality + rate_ratio**2) * z**2)
-    low, low_quality = np.tan(np.pi * 38.13547087602444 / SAMPLE_RATE), 0.5003270373238773
-    low_norm = 1 + low / low_quality + low**2
-    highpass = (1 - 2 * z + z**2) / (
-        1 + 2 * (low**2 - 1) / low_norm * z + (1 - low / low_quality + low**2) / low_norm * z**2
-    )
-    weights = np.abs(shelf * highpass) ** 2 * 2.0
-    weights[[0, -1]] /= 2.0
-    return weights / (N_FFT * (_window() ** 2).sum())
-
-
-@cache
-def _window() -> np.ndarray:
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@njit(cache=True, nogil=True, fastmath=_FAST)
 def _frame_statistics(
     spectra: np.ndarray,
     bin_hz: float,
@@ -208,7 +117,9 @@ def _frame_statistics(
     n_frames, n_bins = spectra.shape
     magnitude = np.empty(n_bins)
     frame_power = np.empty(n_bins)
-    extremes = np.empty(64)
+    products = np.empty(_LANES)
+    smallest = np.empty(_MOST_AVERAGED)
+    greatest = np.empty(_MOST_AVERAGED)
     for t in range(n_frames):
         row = spectra[t]
         total = 0.0
@@ -245,42 +156,44 @@ def _frame_statistics(
                 break
             k += 1
         scalars[t, 2] = k * bin_hz
-        # A product of 16 clamped powers stays within the range of doubles, so one logarithm serves them all.
-        log_sum = 0.0
-        k = 0
-        while k < n_bins:
-            product = 1.0
-            for i in range(k, min(k + 16, n_bins)):
-                product *= min(max(frame_power[i], 1e-10), 1e16)
-            log_sum += np.log(product)
-            k += 16
+        # A product of 16 clamped powers stays within the range of doubles, so one logarithm serves them all; the
+        # 64 products side by side are independent.
+        for i in range(_LANES):
+            products[i] = min(max(frame_power[i], 1e-10), 1e16)
+        for k in range(_LANES, n_bins - 1, _LANES):
+            for i in range(_LANES):
+                products[i] *= min(max(frame_power[k + i], 1e-10), 1e16)
+        log_sum = np.log(min(max(frame_power[n_bins - 1], 1e-10), 1e16))
+        for i in range(_LANES):
+            log_sum += np.log(products[i])
         scalars[t, 3] = np.exp(log_sum / n_bins) / (amean / n_bins)
         scalars[t, 4] = loudness
         for band in range(bands.shape[0]):
             first, end, count = bands[band, 0], bands[band, 1], bands[band, 2]
-            for sign in (1.0, -1.0):
-                filled = 0
-                worst = np.inf
-                for k in range(first, end):
-                    value = sign * magnitude[k]
-                    if filled == count and value >= worst:
-                        continue
-                    i = filled if filled < count else count - 1
-                    if filled < count:
-                        filled += 1
-                    while i > 0 and extremes[i - 1] > value:
-                        extremes[i] = extremes[i - 1]
+            # The smallest and the largest magnitudes, each list sorted from its extreme inwards.
+            for i in range(count):
+                smallest[i] = np.finfo(np.float64).max
+                greatest[i] = -1.0
+            for k in range(first, end):
+                value = magnitude[k]
+                if value < smallest[count - 1]:
+                    i = count - 1
+                    while i > 0 and smallest[i - 1] > value:
+                        smallest[i] = smallest[i - 1]
                         i -= 1
-                    extremes[i] = value
-                    if filled == count:
-                        worst = extremes[count - 1]
-                mean = 0.0
-                for i in range(count):
-                    mean += extremes[i]
-                if sign > 0:
-                    valleys[t, band] = mean / count
-                else:
-                    peaks[t, band] = -mean / count
+                    smallest[i] = value
+                if value > greatest[count - 1]:
+                    i = count - 1
+                    while i > 0 and greatest[i - 1] < value:
+                        greatest[i] = greatest[i - 1]
+                        i -= 1
+                    greatest[i] = value
+            low, high = 0.0, 0.0
+            for i in range(count):
+                low += smallest[i]
+                high += greatest[i]
+            valleys[t, band] = low / count
+            peaks[t, band] = high / count
         for band in range(mel_first.shape[0]):
             start = mel_first[band]
             energy = 0.0
@@ -322,22 +235,38 @@ def _tuning_of_histogram(histogram: np.ndarray) -> float:
     return float(np.linspace(-0.5, 0.5, _TUNING_BINS + 1)[int(counts.argmax())])
 
 
-def power_to_db(power: np.ndarray) -> np.ndarray:
-    """10 log10, at least -100 dB and at most 80 dB below the largest value of the array; the array's type."""
+def power_to_db(power: np.ndarray, *, loudest: float | None = None) -> np.ndarray:
+    """10 log10, at least -100 dB and at most 80 dB below the loudest; the array's type.
+
+    Args:
+        power: Any shape, float32 or float64.
+        loudest: Power that the 80 dB count from; None for the largest of the array.
+    """
+    loudest = float(power.max()) if loudest is None else loudest
     decibels = np.maximum(power, power.dtype.type(_POWER_FLOOR))
     # numpy vectorises the natural logarithm, but not the decadic one.
     np.log(decibels, out=decibels)
     decibels *= power.dtype.type(10.0 / np.log(10.0))
-    return np.maximum(decibels, decibels.max() - power.dtype.type(_TOP_DB), out=decibels)
+    floor = 10.0 * np.log10(max(loudest, _POWER_FLOOR)) - _TOP_DB
+    return np.maximum(decibels, power.dtype.type(floor), out=decibels)
 
 
-@cache
-def _dct_matrix() -> np.ndarray:
-    """Orthonormal DCT-II of 128 mel bands, first 13 rows, float64 (13, 128)."""
-    rows = np.arange(N_MFCC)[:, None]
-    matrix = np.cos(np.pi * rows * (2 * np.arange(N_MELS)[None] + 1) / (2 * N_MELS)) * np.sqrt(2.0 / N_MELS)
-    matrix[0] /= np.sqrt(2.0)
-    return matrix
+def _onsets_and_mfcc(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Onset strength (F,) and MFCCs (F, 13) of a mel spectrogram, in blocks."""
+    loudest = float(mel.max())
+    matrix = dct_matrix().T.astype(np.float32)
+    onsets = np.zeros(len(mel) + _ONSET_DELAY, dtype=np.float32)
+    mfcc = np.empty((len(mel), N_MFCC), dtype=np.float32)
+    for start in range(0, len(mel), _CHUNK_FRAMES):
+        # One frame of the block before, to rise from.
+        before = min(start, 1)
+        decibels = power_to_db(mel[start - before : start + _CHUNK_FRAMES], loudest=loudest)
+        mfcc[start : start + _CHUNK_FRAMES] = decibels[before:] @ matrix
+        rise = np.diff(decibels, axis=0)
+        np.maximum(rise, 0.0, out=rise)
+        first = start - before + _ONSET_DELAY
+        onsets[first : first + len(rise)] = rise.mean(axis=1)
+    return onsets[: len(mel)], mfcc
 
 
 def _slope(values: np.ndarray) -> np.ndarray:
@@ -354,7 +283,7 @@ def _slope(values: np.ndarray) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@njit(cache=True, nogil=True, fastmath=_FAST)
 def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples: int, scalars: np.ndarray) -> None:
     """Root mean square and zero-crossing rate of frames that begin `start` samples into the padded audio.
 
@@ -388,19 +317,6 @@ def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples
             crossings += inner[j] + edge[j]
         scalars[t, 0] = np.sqrt(total / N_FFT)
         scalars[t, 1] = crossings / N_FFT
-
-
-def _integrated_loudness(power: np.ndarray) -> float:
-    """Gated loudness, LUFS, of K-weighted mean powers per frame (overlapping frames stand for the 400 ms blocks)."""
-    width = max(round(0.4 * FRAME_RATE), 1)
-    sums = np.concatenate([[0.0], np.cumsum(power)])
-    blocks = (sums[width:] - sums[:-width]) / width if len(power) > width else power
-    loudness = -0.691 + 10 * np.log10(np.maximum(blocks, 1e-20))
-    loud = blocks[loudness > -70.0]
-    if len(loud) == 0:
-        return -70.0
-    relative = -0.691 + 10 * np.log10(loud.mean()) - 10.0
-    return float(-0.691 + 10 * np.log10(blocks[loudness > max(relative, -70.0)].mean()))
 
 
 class FrameAnalyser:
@@ -439,11 +355,9 @@ class FrameAnalyser:
         if self._tuning is None:
             self._tuning = self._settle_tuning()
         scalars, samples, mel = self._take("scalars"), self._take("samples"), self._take("mel")
-        log_mel = power_to_db(mel)
-        rise = np.maximum(np.diff(log_mel, axis=0), 0.0).mean(axis=1)
-        mfcc = log_mel @ _dct_matrix().T.astype(np.float32)
+        onset_strength, mfcc = _onsets_and_mfcc(mel)
         return FrameFeatures(
-            onset_strength=np.concatenate([np.zeros(_ONSET_DELAY, dtype=np.float32), rise])[:n_frames],
+            onset_strength=onset_strength,
             rms=samples[:, 0].astype(np.float32),
             zero_crossing_rate=samples[:, 1].astype(np.float32),
             centroid=scalars[:, 0].astype(np.float32),
@@ -458,11 +372,20 @@ class FrameAnalyser:
             duration_s=self._n_samples / SAMPLE_RATE if duration_s is None else duration_s,
             peak=self._peak,
             tuning=self._tuning,
-            loudness_db=_integrated_loudness(scalars[:, 4]),
+            loudness_db=integrated_loudness(scalars[:, 4]),
         )
 
     def _take(self, name: str) -> np.ndarray:
-        return np.concatenate(self._rows.pop(name))
+        """All rows of one kind; the blocks are let go on the way."""
+        blocks = self._rows.pop(name)
+        joined = np.empty((sum(len(block) for block in blocks), *blocks[0].shape[1:]), dtype=blocks[0].dtype)
+        place = 0
+        blocks.reverse()
+        while blocks:
+            block = blocks.pop()
+            joined[place : place + len(block)] = block
+            place += len(block)
+        return joined
 
     def _append(self, name: str, block: np.ndarray) -> None:
         self._rows.setdefault(name, []).append(block)
@@ -482,11 +405,11 @@ class FrameAnalyser:
         power, mel = np.empty((n, N_BINS), dtype=np.float32), np.empty((n, N_MELS), dtype=np.float32)
         scalars, peaks, valleys = np.empty((n, _N_SCALARS)), np.empty((n, N_CONTRAST)), np.empty((n, N_CONTRAST))
         _frame_statistics(
-            np.fft.rfft(frames * _window()),
+            np.fft.rfft(frames * hann_window()),
             SAMPLE_RATE / N_FFT,
-            *_sparse_mel(),
-            _contrast_bands(),
-            _loudness_weights(),
+            *sparse_mel(),
+            contrast_bands(),
+            loudness_weights(),
             power,
             scalars,
             peaks,
@@ -495,13 +418,8 @@ class FrameAnalyser:
             self._tuning_histogram if self._tuning is None else self._tuning_histogram[:0],
         )
         self._n_frames += n
-        for name, block in (
-            ("samples", in_samples),
-            ("scalars", scalars),
-            ("peaks", peaks),
-            ("valleys", valleys),
-            ("mel", mel),
-        ):
+        names = ("samples", "scalars", "peaks", "valleys", "mel")
+        for name, block in zip(names, (in_samples, scalars, peaks, valleys, mel), strict=True):
             self._append(name, block)
         if self._tuning is None:
             self._held_power.append(power)

@@ -12,6 +12,7 @@ four.
 first.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ import numpy as np
 from numba import njit
 
 from editorbot_core.beats import BeatGrid
-from editorbot_core.spectral import FRAME_RATE, N_MELS, FrameFeatures
+from editorbot_core.filterbanks import FRAME_RATE, N_MELS
+from editorbot_core.spectral import FrameFeatures
 
 TRACKER = "semi-markov-1"
 
@@ -27,6 +29,7 @@ ACTIVATION_RATE = 2 * FRAME_RATE
 _BAND_EDGES = (0, 8, 20, 36, 60, 90, N_MELS)
 _METRES = (4, 3)
 _PERIODICITY_WINDOW_S = 10.0
+_CHUNK_FRAMES = 4_096
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class TrackerConfig:
     tempo_change_cost: float = 300.0
     bar_change_cost: float = 24.0
     triple_cost: float = 0.15
-    level_change_cost: float = 0.6
+    level_change_cost: float = 0.7
     max_level_bpm: float = 180.0
 
 
@@ -93,26 +96,31 @@ def _moving_mean(values: np.ndarray, width: int) -> np.ndarray:
     return (sums[high] - sums[low]) / (high - low).reshape(-1, *[1] * (values.ndim - 1))
 
 
-def log_mel_level(mel: np.ndarray, *, compression: float = 100.0) -> np.ndarray:
-    """Compressed mel spectrogram, log(1 + gain * power), float32 (F, 128).
+def _levels(mel: np.ndarray, bounds: Iterable[tuple[int, int]], compression: float) -> Iterator[np.ndarray]:
+    """Compressed mel spectrogram, log(1 + gain * power), float32, of the frames between each pair of bounds."""
+    gain = np.float32(compression / max(float(mel.mean(dtype=np.float64)), 1e-20))
+    for low, high in bounds:
+        level = mel[low:high] * gain
+        yield np.log1p(level, out=level)
+
+
+def band_onsets(mel: np.ndarray, *, compression: float = 100.0) -> np.ndarray:
+    """Rise of the log mel spectrogram in six bands, low to high, float32 (F, 6), each over its deviation.
 
     Args:
         mel: Mel power spectrogram, float32 (F, 128).
-        compression: The gain, relative to the mean power.
+        compression: Gain before the logarithm, relative to the mean power.
     """
-    return np.log1p(mel * np.float32(compression / max(float(mel.mean()), 1e-20)))
-
-
-def band_onsets(level: np.ndarray) -> np.ndarray:
-    """Rise of `log_mel_level` in six bands, low to high, float32 (F, 6), each over its deviation."""
-    before = level[:-1].copy()
-    np.maximum(before[:, 1:], level[:-1, :-1], out=before[:, 1:])
-    np.maximum(before[:, :-1], level[:-1, 1:], out=before[:, :-1])
-    rise = np.subtract(level[1:], before, out=before)
-    np.maximum(rise, 0.0, out=rise)
-    starts = np.array(_BAND_EDGES[:-1])
-    bands = np.add.reduceat(rise, starts, axis=1) / np.diff(_BAND_EDGES).astype(np.float32)
-    bands = np.concatenate([np.zeros((1, bands.shape[1]), dtype=np.float32), bands])
+    starts, widths = np.array(_BAND_EDGES[:-1]), np.diff(_BAND_EDGES).astype(np.float32)
+    bands = np.zeros((len(mel), len(starts)), dtype=np.float32)
+    bounds = [(low, min(low + _CHUNK_FRAMES + 1, len(mel))) for low in range(0, max(len(mel) - 1, 0), _CHUNK_FRAMES)]
+    for (low, high), level in zip(bounds, _levels(mel, bounds, compression), strict=True):
+        before = level[:-1].copy()
+        np.maximum(before[:, 1:], level[:-1, :-1], out=before[:, 1:])
+        np.maximum(before[:, :-1], level[:-1, 1:], out=before[:, :-1])
+        rise = np.subtract(level[1:], before, out=before)
+        np.maximum(rise, 0.0, out=rise)
+        bands[low + 1 : high] = np.add.reduceat(rise, starts, axis=1) / widths
     return bands / (bands.std(axis=0) + np.float32(1e-9))
 
 
@@ -153,7 +161,8 @@ def _best_path(
     n_frames, n_intervals = len(on_beat), len(intervals)
     longest = intervals[-1]
     ring = np.full((longest + 1, n_intervals), -np.inf)
-    origin = np.full((n_frames, n_intervals), -1, dtype=np.int16)
+    # Steps from the interval before, from 0 to 2 max_step; -1 where the path begins.
+    origin = np.full((n_frames, n_intervals), -1, dtype=np.int8)
     best_end, best_frame, best_interval = -np.inf, 0, 0
     for t in range(n_frames):
         row = t % (longest + 1)
@@ -171,7 +180,7 @@ def _best_path(
                     best, chosen = value, j
             between = off_beat_sums[t] - off_beat_sums[start + 1]
             ring[row, k] = best + between + on_beat[t] + interval_score[k]
-            origin[t, k] = chosen
+            origin[t, k] = chosen - k + max_step
         for k in range(n_intervals):
             if t + intervals[k] >= n_frames:
                 value = ring[row, k] + off_beat_sums[n_frames] - off_beat_sums[t + 1]
@@ -185,7 +194,7 @@ def _best_path(
         n_beats += 1
         if origin[t, k] < 0:
             break
-        j = origin[t, k]
+        j = k + origin[t, k] - max_step
         t -= intervals[k]
         k = j
     return path[:n_beats][::-1].copy()
@@ -217,25 +226,53 @@ def _novelty(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], 1.0 - (unit[1:] * unit[:-1]).sum(axis=1)])
 
 
-def bar_evidence(times: np.ndarray, chroma: np.ndarray, level: np.ndarray, onsets: np.ndarray) -> np.ndarray:
+class _BeatSums(NamedTuple):
+    """What is summed over the intervals that start at `times`, for whichever beats are chosen from them.
+
+    Attributes:
+        times: Beats and the midpoints between them, s, (n,).
+        chroma: Power per pitch class, (n, 12).
+        timbre: Compressed mel spectrogram, (n, 128).
+        onsets: Largest onset near each time, per band, (n, 6).
+    """
+
+    times: np.ndarray
+    chroma: np.ndarray
+    timbre: np.ndarray
+    onsets: np.ndarray
+
+
+def _beat_sums(times: np.ndarray, frames: FrameFeatures, onsets: np.ndarray, *, compression: float) -> _BeatSums:
+    """Sums of frame features from each of `times` to the next, the last to the end of the audio."""
+    first = np.minimum(np.round(times * FRAME_RATE).astype(np.int64), frames.n_frames - 1)
+    edges = np.append(first, frames.n_frames)
+    timbre = np.empty((len(first), N_MELS), dtype=np.float32)
+    # Whole intervals per block, about a minute at a time.
+    per_block = 256
+    blocks = range(0, len(first), per_block)
+    bounds = [(int(edges[i]), int(max(edges[min(i + per_block, len(first))], edges[i] + 1))) for i in blocks]
+    for i, level in zip(blocks, _levels(frames.mel, bounds, compression), strict=True):
+        timbre[i : i + per_block] = np.add.reduceat(level, first[i : i + per_block] - first[i], axis=0)
+    around = np.clip(first[:, None] + np.arange(-2, 4)[None], 0, frames.n_frames - 1)
+    return _BeatSums(times, np.add.reduceat(frames.chroma, first, axis=0), timbre, onsets[around].max(axis=1))
+
+
+def bar_evidence(chosen: np.ndarray, sums: _BeatSums) -> np.ndarray:
     """How much every beat looks like the first of a bar, float64 (n_beats,), mean 0 and deviation 1.
 
     Args:
-        times: Beat times, s.
-        chroma: Power per pitch class and frame, (F, 12).
-        level: `log_mel_level` of the song.
-        onsets: `band_onsets` of that.
+        chosen: The beats, as indices into `sums.times`, int64 (n_beats,), rising.
+        sums: Of the beats and midpoints.
     """
-    first = np.minimum(np.round(times * FRAME_RATE).astype(np.int64), len(chroma) - 1)
-    pitch_classes = np.add.reduceat(chroma, first, axis=0)
-    timbre = np.add.reduceat(level, first, axis=0)
-    around = np.clip(first[:, None] + np.arange(-2, 4)[None], 0, len(chroma) - 1)
-    at_beat = onsets[around].max(axis=1)
+    chroma = np.add.reduceat(sums.chroma, chosen, axis=0)
+    timbre = np.add.reduceat(sums.timbre, chosen, axis=0)
+    onsets = sums.onsets[chosen]
     return _standardise(
-        _standardise(_novelty(pitch_classes))
+        _standardise(_novelty(chroma))
         + 0.7 * _standardise(_novelty(timbre - timbre.mean(axis=0)))
-        + _standardise(at_beat[:, 0])
-        - 0.5 * _standardise(at_beat[:, -1])
+        + _standardise(onsets[:, 0])
+        - 0.5 * _standardise(onsets[:, -1])
+        + 0.5 * _standardise(onsets.sum(axis=1))
     )
 
 
@@ -276,16 +313,22 @@ def _bar_score(evidence: np.ndarray, positions: np.ndarray, *, metre: int, confi
     return float(evidence[first].mean() - evidence[~first].mean()) - cost
 
 
-def _readings(times: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """The tracker's beats, with midpoints, and every second of them."""
-    readings = [(1.0, times)]
-    if len(times) >= 2:
-        midpoints = np.empty(2 * len(times) - 1)
-        midpoints[::2] = times
-        midpoints[1::2] = 0.5 * (times[1:] + times[:-1])
-        readings.append((2.0, midpoints))
-    if len(times) >= 8:
-        readings += [(0.5, times[::2]), (0.5, times[1::2])]
+def _with_midpoints(times: np.ndarray) -> np.ndarray:
+    """The beats and the midpoints between them, s, (2 n - 1,)."""
+    out = np.empty(2 * len(times) - 1)
+    out[::2] = times
+    out[1::2] = 0.5 * (times[1:] + times[:-1])
+    return out
+
+
+def _readings(n_beats: int) -> list[tuple[float, np.ndarray]]:
+    """The tracker's beats, with midpoints, and every second of them, as indices into beats with midpoints."""
+    fine = np.arange(2 * n_beats - 1)
+    readings = [(1.0, fine[::2])]
+    if n_beats >= 2:
+        readings.append((2.0, fine))
+    if n_beats >= 8:
+        readings += [(0.5, fine[::4]), (0.5, fine[2::4])]
     return readings
 
 
@@ -299,17 +342,18 @@ def grid_hypotheses(frames: FrameFeatures, *, config: TrackerConfig | None = Non
         config: Constants of the tracker.
     """
     config = config or TrackerConfig()
-    level = log_mel_level(frames.mel, compression=config.compression)
-    onsets = band_onsets(level)
+    onsets = band_onsets(frames.mel, compression=config.compression)
     activation = beat_activation(onsets, config=config)
     beats = beat_frames(activation, config=config) / ACTIVATION_RATE
     beats = _without_silence(beats[beats < frames.duration_s - 1e-3], frames)
+    sums = _beat_sums(_with_midpoints(beats), frames, onsets, compression=config.compression)
     found = []
-    for factor, times in _readings(beats):
+    for factor, chosen in _readings(len(beats)):
+        times = sums.times[chosen]
         tempo = 60.0 / np.median(np.diff(times)) if len(times) > 1 else 0.0
         if factor != 1.0 and not config.min_bpm <= tempo <= config.max_level_bpm:
             continue
-        evidence = bar_evidence(times, frames.chroma, level, onsets)
+        evidence = bar_evidence(chosen, sums)
         for metre in _METRES:
             best = _bar_positions(evidence, metre, config.bar_change_cost)
             for shift in range(metre):
@@ -318,7 +362,7 @@ def grid_hypotheses(frames: FrameFeatures, *, config: TrackerConfig | None = Non
                 found.append((score - config.level_change_cost * (factor != 1.0), factor, times, positions))
     found.sort(key=lambda reading: -reading[0])
     confidences = [0.0] * len(found)
-    confidences[0] = _confidence(found[0][0] - found[1][0], _periodicity(activation, found[0][2]), len(found[0][2]))
+    confidences[0] = _confidence(found[0][0] - found[1][0], activation, found[0][2])
     return [
         GridHypothesis(BeatGrid(times, positions, frames.duration_s, confidence), factor, score)
         for (score, factor, times, positions), confidence in zip(found, confidences, strict=True)
@@ -335,11 +379,17 @@ def _periodicity(activation: np.ndarray, times: np.ndarray) -> float:
     return float(np.mean([_autocorrelation(window, interval + 4)[near].max() for window in windows]))
 
 
-def _confidence(lead: float, periodicity: float, n_beats: int) -> float:
-    """How far to trust a grid: music is periodic (0.5-0.8, noise 0.1), and its bars lead by more than chance gives."""
-    clarity = np.clip((periodicity - 0.1) / 0.3, 0.0, 1.0)
-    by_chance = 2.0 / np.sqrt(n_beats)
-    return float(clarity / (1.0 + np.exp(-(lead - 0.1 - by_chance) / 0.12)))
+def _confidence(lead: float, activation: np.ndarray, times: np.ndarray) -> float:
+    """How far to trust a grid.
+
+    Music has beats that stand out, is periodic (0.5-0.8; noise 0.1), and its bars lead over their shifts by more than
+    chance explains.
+    """
+    on_beat = np.minimum(np.round(times * ACTIVATION_RATE).astype(np.int64), len(activation) - 1)
+    standing_out = np.clip((activation[on_beat].mean() - activation.mean()) / 0.15, 0.0, 1.0)
+    periodic = np.clip((_periodicity(activation, times) - 0.1) / 0.3, 0.0, 1.0)
+    leading = 1.0 / (1.0 + np.exp(-(lead - 0.1 - 1.0 / np.sqrt(len(times))) / 0.12))
+    return float(standing_out * periodic * leading)
 
 
 def _without_silence(times: np.ndarray, frames: FrameFeatures) -> np.ndarray:

@@ -206,3 +206,7 @@ def main(argv: Sequence[str] | None = None, *, from_registry: FromRegistry | Non
         say(f"history {result.history_path}")
 
     return run_command(body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

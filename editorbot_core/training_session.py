@@ -229,7 +229,7 @@ def _load_songs(folder: Path, session: Session) -> tuple[list[Song], list[Song]]
             f"{folder}: {len(accepted)} of {len(records)} files can be used as songs; training needs at least "
             f"{MIN_SONGS}: two to learn from and one held out"
         )
-    parts = split_songs([r.track_id for r in accepted], eval_fraction=config.eval_fraction, seed=config.seed)
+    parts = split_songs({r.track_id: r.work for r in accepted}, eval_fraction=config.eval_fraction, seed=config.seed)
     songs = load_songs(accepted, home_folder())
     training = [song for song in songs if parts[song.track_id] == "train"]
     held_out = [song for song in songs if parts[song.track_id] == "eval"]

@@ -16,6 +16,7 @@ from editorbot_core.edits import LOOP_2
 from editorbot_core.environment import LOOP_RATIO, respects_mask
 from editorbot_core.errors import GateError, ParameterError
 from editorbot_core.policy import Policy
+from editorbot_core.policy_training import augmented
 from editorbot_core.progress import Progress
 from editorbot_core.rollout import log_prob
 from editorbot_core.songs import EditBatch, Song, collate, stack_actions
@@ -36,6 +37,8 @@ class WarmStartConfig:
         batch_songs: Songs per gradient step, with all their edits.
         learning_rate: Adam's, falling to a tenth along a cosine.
         label_smoothing: Probability mass moved from the teacher's action to the policy's initial habits.
+        feature_noise: Noise on what the policy sees of a song, see `policy_training.augmented`.
+        feature_dropout: Share of features hidden from it.
         max_grad_norm: Gradients are clipped to this norm.
     """
 
@@ -47,6 +50,8 @@ class WarmStartConfig:
     batch_songs: int = 6
     learning_rate: float = 2e-3
     label_smoothing: float = 0.03
+    feature_noise: float = 0.25
+    feature_dropout: float = 0.1
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
@@ -161,6 +166,7 @@ def warm_start(
     """
     config = config or WarmStartConfig()
     rng = np.random.default_rng(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     lessons = teacher_edits(songs, config=config, rng=rng, teacher=teacher, progress=progress)
     edits = lessons.edits.to(device)
     policy.to(device).train()
@@ -178,7 +184,16 @@ def warm_start(
         rows = torch.isin(edits.song_index, chosen)
         if not bool(rows.any()):
             continue
-        batch = EditBatch(edits.songs, edits.song_index[rows], edits.actions[rows], edits.target_ratio[rows])
+        seen = augmented(
+            edits.songs.select(chosen),
+            policy,
+            noise=config.feature_noise,
+            dropout=config.feature_dropout,
+            generator=generator,
+        )
+        place = torch.zeros(len(songs), dtype=torch.int64, device=chosen.device)
+        place[chosen] = torch.arange(len(chosen), device=chosen.device)
+        batch = EditBatch(seen, place[edits.song_index[rows]], edits.actions[rows], edits.target_ratio[rows])
         result = log_prob(policy, batch)
         mask = result.unit_mask
         losses = imitation_loss(

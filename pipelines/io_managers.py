@@ -31,7 +31,9 @@ class ParquetTables(dg.ConfigurableIOManager):
                 "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns=columns)),
                 "dagster/uri": self._store().address(name),
                 "preview": dg.MetadataValue.table(
-                    records=[dg.TableRecord(row) for row in preview.astype(str).to_dict("records")],
+                    records=[
+                        dg.TableRecord({str(k): str(v) for k, v in row.items()}) for row in preview.to_dict("records")
+                    ],
                     schema=dg.TableSchema(columns=[dg.TableColumn(str(column), "string") for column in obj.columns]),
                 ),
             }

@@ -17,7 +17,7 @@ import dagster as dg
 from assets.memo import latest_materialization
 from assets.tables import TableStore
 from editorbot_core.commands import say
-from editorbot_core.errors import EditorBotError, GateError, ParameterError
+from editorbot_core.errors import GateError, ParameterError
 from editorbot_core.home import home_folder
 from editorbot_core.progress import Progress, ProgressBars
 from pipelines.definitions import build_definitions, silent
@@ -63,7 +63,7 @@ class PipelineResult:
 def _file_logger(path: Path) -> dg.LoggerDefinition:
     """Dagster's log, whole, in a file; on the console stand progress bars."""
 
-    @dg.logger(description="Writes to a file.")
+    @dg.logger
     def file_logger(context: dg.InitLoggerContext) -> logging.Logger:
         path.parent.mkdir(parents=True, exist_ok=True)
         logger = logging.getLogger("editorbot.pipeline")
@@ -87,15 +87,18 @@ def _said(instance: dg.DagsterInstance, name: str) -> dict[str, Any]:
 
 def _checks(instance: dg.DagsterInstance, run_id: str) -> dict[str, tuple[bool, str]]:
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-    found = [entry.dagster_event.event_specific_data for entry in entries if entry.dagster_event]
+    found = [entry.dagster_event.asset_check_evaluation_data for entry in entries if entry.dagster_event]
     return {evaluation.check_name: (evaluation.passed, evaluation.description or "") for evaluation in found}
 
 
 def _stage_seconds(instance: dg.DagsterInstance, run_id: str, names: list[str]) -> dict[str, float]:
     """Wall time of every asset, in the order in which they ended."""
-    steps = [step for step in instance.get_run_step_stats(run_id) if step.step_key in names]
-    ended = sorted((step for step in steps if step.start_time and step.end_time), key=lambda step: step.end_time)
-    return {step.step_key: step.end_time - step.start_time for step in ended}
+    ended: list[tuple[float, float, str]] = [
+        (step.end_time, step.end_time - step.start_time, step.step_key)
+        for step in instance.get_run_step_stats(run_id)
+        if step.step_key in names and step.start_time and step.end_time
+    ]
+    return {name: seconds for _, seconds, name in sorted(ended)}
 
 
 def run_pipeline(
@@ -117,6 +120,7 @@ def run_pipeline(
         ParameterError: If the folder or a setting does not exist.
         GateError: If a blocking check failed.
         EditorBotError: What an asset raised.
+        KeyboardInterrupt: If it was interrupted.
     """
     from editorbot_core.config import get_default_config, overridden
 
@@ -139,9 +143,11 @@ def run_pipeline(
     with dagster_instance(home) as instance:
         try:
             job.execute_in_process(instance=instance, run_config=run_config, run_id=run_id)
+        except dg.DagsterExecutionInterruptedError as error:
+            raise KeyboardInterrupt from error
         except dg.DagsterError as error:
             failed = [f"{name}: {text}" for name, (passed, text) in _checks(instance, run_id).items() if not passed]
-            if isinstance(error, EditorBotError) or not failed:
+            if not failed:
                 raise
             raise GateError(f"{'; '.join(failed)} (the log: {log_path})") from error
         evaluated = _said(instance, "policy_evaluation")

@@ -25,7 +25,9 @@ class RewardConfig:
         patience: Epochs without a better held-out loss before training stops.
         songs_per_step: Songs that share one optimiser step.
         pairs_per_song: Most pairs of a song in one step.
-        learning_rate: Peak of the schedule (AdamW).
+        head_updates: Updates of what follows the encoder for every update of the encoder.
+        learning_rate: Peak of the schedule of what follows the encoder (AdamW).
+        encoder_learning_rate: Peak of the schedule of the encoder.
         weight_decay: Decoupled weight decay.
         warmup_share: Share of the steps over which the learning rate rises.
         grad_norm: Largest gradient norm of a member.
@@ -48,16 +50,18 @@ class RewardConfig:
     n_penalties: int = 8
     n_members: int = 2
     pessimism: float = 0.0
-    epochs: int = 24
-    patience: int = 6
-    songs_per_step: int = 4
-    pairs_per_song: int = 48
-    learning_rate: float = 1e-3
+    epochs: int = 10
+    patience: int = 7
+    songs_per_step: int = 1
+    pairs_per_song: int = 64
+    head_updates: int = 3
+    learning_rate: float = 2e-3
+    encoder_learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup_share: float = 0.1
     grad_norm: float = 1.0
-    dropout: float = 0.1
-    noise: float = 0.2
+    dropout: float = 0.05
+    noise: float = 0.1
     structure_dropout: float = 0.1
     label_smoothing: float = 0.03
     centring: float = 1e-3
@@ -81,7 +85,9 @@ class RewardConfig:
             "patience": (1, 10_000),
             "songs_per_step": (1, 1024),
             "pairs_per_song": (1, 100_000),
+            "head_updates": (1, 100),
             "learning_rate": (1e-8, 1),
+            "encoder_learning_rate": (1e-8, 1),
             "weight_decay": (0, 1),
             "warmup_share": (0, 0.9),
             "grad_norm": (1e-6, 1e6),

@@ -33,6 +33,8 @@ _N_CLUSTERS = 32
 # A length error below this share of the song's duration is no error: a bar is about twice as long.
 _DEAD_ZONE = 0.01
 _FEATURE_LIMIT = 8.0
+# Length of a beat where none is given, s.
+_BEAT_S = 0.5
 
 
 def _feature_groups() -> torch.Tensor:
@@ -141,7 +143,7 @@ class RewardModel(nn.Module):
 
     # phrase starts (3), phases (1), known (1), jump (5), same material (1), loop (1), song edges (2)
     N_JOIN_EXTRAS = 14
-    N_GLOBALS = 17
+    N_GLOBALS = 22
 
     def __init__(self, config: RewardConfig) -> None:
         super().__init__()
@@ -321,12 +323,14 @@ class RewardModel(nn.Module):
         over, under = F.relu(excess - _DEAD_ZONE), F.relu(-excess - _DEAD_ZONE)
         starts = moves.any_played & (moves.first == 0)
         ends = moves.any_played & (moves.last == n_units - 1)
-        # Share of every cluster that is heard, saturating at half of it, and how much of the song such clusters are.
+        # Share of every cluster that is heard, saturating at all, half or a quarter of it.
         heard = ((moves.repeats > 0) * durations)[:, None] @ states.material[song]
         there = durations[:, None] @ states.material[song]
         heard, there = heard[:, 0], there[:, 0]
-        half_heard = (2.0 * heard / there.clamp(min=1e-6)).clamp(max=1.0)
-        clusters = (there > 0).float()
+        share = heard / there.clamp(min=1e-6)
+        half, quarter = (2.0 * share).clamp(max=1.0), (4.0 * share).clamp(max=1.0)
+        clusters = (there > 0).float() / (there > 0).sum(1, keepdim=True).clamp(min=1)
+        minutes = (ratio * duration / 60.0).clamp(min=0.01)
         structure = states.structure
         return torch.stack(
             [
@@ -343,8 +347,13 @@ class RewardModel(nn.Module):
                 ends.float(),
                 structure[song, moves.first, 1],
                 structure[song, moves.last + 1, 1],
-                (half_heard * there).sum(1) / duration,
-                (half_heard * clusters).sum(1) / clusters.sum(1).clamp(min=1.0),
+                (share * clusters).sum(1),
+                (half * there).sum(1) / duration,
+                (half * clusters).sum(1),
+                (quarter * there).sum(1) / duration,
+                (quarter * clusters).sum(1),
+                (0.25 * moves.n_joins / minutes).log1p(),
+                (moves.extra_plays - 1).clamp(min=0).sum(1).float().log1p(),
                 structure[song, 0, 0],
                 moves.any_played.float(),
             ],
@@ -379,7 +388,7 @@ class RewardModel(nn.Module):
             actions: int64 (B, T), action ids per beat.
             target: float32 (B,), asked-for duration over the song's.
             unit_id: int64 (B, T), unit of every beat, counting from 0; -1 for padding.
-            beat_durations: float32 (B, T), s; by default all beats are equally long.
+            beat_durations: float32 (B, T), s; by default 0.5 each.
             phrase_start: float32 (B, T), probability that a phrase starts at the beat's unit; by default not known.
             phase: float32 (B, T, 4), probabilities of the unit's position mod 4 in its phrase; by default not known.
             cluster: int64 (B, T), material of the unit; by default not known.
@@ -394,7 +403,7 @@ class RewardModel(nn.Module):
         unit_mask = last >= 0
         first, last = first.where(unit_mask, 0), last.where(unit_mask, 0)
         if beat_durations is None:
-            beat_durations = torch.ones_like(features[..., 0])
+            beat_durations = torch.full_like(features[..., 0], _BEAT_S)
         seconds = torch.zeros_like(features[:, :1, 0]).expand(n_edits, n_beats + 1)
         seconds = seconds.scatter_add(1, slot, beat_durations * beat_mask)[:, :n_beats]
 

@@ -7,7 +7,7 @@ songs that were in neither part. Metrics carry the names `rm/...` of the trainin
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -233,21 +233,24 @@ def _step(
     total = 0.0
     # Members share no weights, so one backward pass each is the gradient of the sum of their losses.
     for member, optimizer, weights in zip(members, optimizers, song_weight, strict=True):
-        scores_a, scores_b = member.score(member.encode(songs), edits).view(2, -1)
-        weight = chosen.weight * weights[chosen.song_index]
-        loss = preference_loss(
-            scores_a,
-            scores_b,
-            chosen.label,
-            chosen.confidence,
-            weight,
-            label_smoothing=config.label_smoothing,
-            centring=config.centring,
-        ).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(member.parameters(), config.grad_norm)
-        optimizer.step()
+        states = member.encode(songs)
+        # What follows the encoder costs little beside it and needs more updates than it does.
+        fixed = replace(states, unit=states.unit.detach(), bound=states.bound.detach())
+        for known in [fixed] * (config.head_updates - 1) + [states]:
+            scores_a, scores_b = member.score(known, edits).view(2, -1)
+            loss = preference_loss(
+                scores_a,
+                scores_b,
+                chosen.label,
+                chosen.confidence,
+                chosen.weight * weights[chosen.song_index],
+                label_smoothing=config.label_smoothing,
+                centring=config.centring,
+            ).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(member.parameters(), config.grad_norm)
+            optimizer.step()
         total += float(loss.detach())
     return total / len(members)
 
@@ -268,7 +271,16 @@ def _fit(
     drawn = _song_weights(config, len(songs), rng)
     weights[:, songs] = torch.as_tensor(drawn, dtype=torch.float32, device=weights.device)
     optimizers = [
-        torch.optim.AdamW(member.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        torch.optim.AdamW(
+            [
+                {"params": list(member.encoder.parameters()), "peak": config.encoder_learning_rate},
+                {
+                    "params": [w for name, w in member.named_parameters() if not name.startswith("encoder.")],
+                    "peak": config.learning_rate,
+                },
+            ],
+            weight_decay=config.weight_decay,
+        )
         for member in members
     ]
     per_epoch = math.ceil(len(songs) / config.songs_per_step)
@@ -283,7 +295,7 @@ def _fit(
         for chunk in np.array_split(rng.permutation(songs), per_epoch):
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * _learning_rate(step, n_steps, config)
+                    group["lr"] = group["peak"] * _learning_rate(step, n_steps, config)
             losses.append(_step(members, optimizers, train, chunk, weights, config, rng))
             step += 1
         epoch_loss = float(np.mean(losses))

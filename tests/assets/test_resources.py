@@ -28,9 +28,6 @@ from editorbot_core.checkpoint import load_tensors, save_tensors
 from editorbot_core.errors import FormatError, ParameterError, StoreError
 from editorbot_core.files import write_bytes
 
-# MLflow's own code and its use of SQLAlchemy 2.1 and pandas 3 warn.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::Warning:mlflow")
-
 
 def _client(home: Path) -> Any:
     from mlflow import MlflowClient
@@ -191,6 +188,7 @@ def test_an_address_of_another_form_is_refused(address: str) -> None:
         download_registered_weights(address)
 
 
+@pytest.mark.slow
 def test_several_processes_make_one_store(tmp_path: Path) -> None:
     script = "import sys, pathlib, assets.resources as r; print(r.prepare_tracking(pathlib.Path(sys.argv[1])))"
     command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)]
@@ -212,6 +210,7 @@ def test_every_process_has_the_safe_settings(monkeypatch: pytest.MonkeyPatch, ho
     assert command[command.index("--allowed-hosts") + 1] == "localhost:5000,127.0.0.1:5000"
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_registered_with_a_function_to_serve(
     home: Path, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
@@ -243,6 +242,7 @@ def test_a_reward_model_is_registered_with_a_function_to_serve(
     torch.testing.assert_close(served(*export.examples.values()), export.output)
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_does_not_hold_up_training(
     home: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,11 @@ def test_what_is_preferred_is_learned_and_held_out_pairs_confirm_it(reference, b
     held_out = made_pairs(reference, batch, n=128, seed=1)
     # By chance 0.5 with a deviation of 0.044.
     assert judge_pairs(state.policy, reference, held_out, config=config)["dpo/heldout_acc"] > 0.62
+    rows = torch.arange(128)
+    before, after = (edit_log_probs(p, held_out, rows, batch_pairs=64) for p in (reference, state.policy))
+    gain = after - before
+    prefers_a = gain[:, 0] > gain[:, 1]
+    assert float((prefers_a == (held_out.label == 1)).float().mean()) > 0.62
 
 
 def test_swapping_sides_and_labels_changes_nothing(reference, batch, pairs):
@@ -210,7 +215,7 @@ def test_without_the_generator_the_resumed_run_is_another(reference, batch, pair
 def test_incomplete_state_is_refused(reference, pairs, piece):
     payload = init_dpo(reference, pairs, config=QUICK).state_dict()
     del payload[piece]
-    with pytest.raises(FormatError, match=piece):
+    with pytest.raises(FormatError, match=f"missing \\['{piece}'\\]"):
         DPOState.from_state_dict(payload)
 
 

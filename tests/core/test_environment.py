@@ -253,3 +253,4 @@ class TestGymnasium:
         env.reset(seed=1, options={"target_ratio": 0.6})
         _, _, _, _, info = env.step(np.int64(LOOP_2))
         assert info["replaced"]
+        assert env.unwrapped._env.actions[0, 0] == KEEP

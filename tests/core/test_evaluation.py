@@ -338,11 +338,11 @@ def test_wins_count_songs_and_not_edits():
     rows = pd.DataFrame(
         [
             {"track_id": song, "target_ratio": ratio, "editor": editor, "quality": quality}
-            for song, ratio, a, b in (("x", 0.3, 10, 0), ("x", 0.5, 0, 4), ("y", 0.3, 1, 2), ("y", 0.5, 1, 2))
+            for song, ratio, a, b in (("x", 0.3, 5, 3), ("x", 0.5, 0, 3), ("y", 0.3, 1, 0), ("y", 0.5, 1, 0))
             for editor, quality in (("a", a), ("b", b))
         ]
     )
-    # a has the higher mean on x and the lower one on y, though it wins only one edit of four.
+    # a has the lower mean on x and the higher one on y, though it wins three edits of four.
     assert Evaluation(rows, ("a", "b")).wins("a", "b").share == 0.5
 
 
@@ -418,15 +418,29 @@ def test_there_has_to_be_something_to_evaluate():
         evaluate({"one_cut": one_cut}, [song, song])
 
 
-def test_rendered_edits_are_judged_as_they_are_heard(tmp_path):
+def test_rendered_edits_are_judged_as_they_are_heard(tmp_path, monkeypatch):
     song = make_song(n_phrases=3)
-    rng = np.random.default_rng(0)
-    clip = AudioClip(rng.uniform(-0.3, 0.3, (1, round(song.duration * 8000))).astype(np.float32), 8000)
-    write_audio(tmp_path / "song.wav", clip)
+    # Two levels: a hard splice from one to the other is a click, the source itself has none at that instant.
+    samples = np.where(np.arange(round(song.duration * 8000)) < bar_s(12) * 8000, 0.0, 0.5)[None].astype(np.float32)
+    write_audio(tmp_path / "song.wav", AudioClip(samples, 8000))
     song = replace(song, path=str(tmp_path / "song.wav"))
-    evaluation = evaluate({"one_cut": one_cut, "truncate_fade": truncate_and_fade}, [song], rendered=True)
-    assert evaluation.table()["clicks"].tolist() == [0.0, 0.0]
-    assert evaluation.rows["n_joins"].tolist() == [1, 0]
+
+    def hard(song, target_s):
+        edl = one_cut(song, target_s)
+        return replace(edl, segments=(Segment(0.0, bar_s(6)), Segment(bar_s(18), song.duration, crossfade_ms=0.0)))
+
+    editors = {"hard": hard, "truncate_fade": truncate_and_fade}
+    evaluation = evaluate(editors, [song], rendered=True)
+    assert evaluation.table()["clicks"].tolist() == [1.0, 0.0]
+    moved = []
+
+    def align(clip, segments):
+        moved.append(tuple(replace(s, start_s=s.start_s + 0.005) for s in segments))
+        return moved[-1]
+
+    monkeypatch.setattr("editorbot_core.evaluation.align_joins", align)
+    rows = evaluate(editors, [song], rendered=True).rows
+    assert rows["duration_s"].tolist() == [sum(s.duration_s for s in segments) for segments in moved]
 
 
 @pytest.fixture

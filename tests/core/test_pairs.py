@@ -59,7 +59,7 @@ def test_every_song_and_every_generator_has_its_share(songs, pairs):
     counts = [sum(pair.a.track_id == song.track_id for pair in pairs) for song in songs]
     assert min(counts) >= 30
     origins = {name for pair in pairs for name in pair.origin.split("~")}
-    assert {"mutation", "random", "dp", "one_cut", "keep_all", "truncate_fade"} <= origins
+    assert {"few_cuts", "mutation", "random", "dp", "one_cut", "keep_all", "truncate_fade"} <= origins
 
 
 def test_targets_span_what_was_asked_for(songs):

@@ -26,6 +26,9 @@ def songs(synthetic_song):
 
 
 def test_a_song_is_encoded_alike_in_whatever_company(policy, songs):
+    with torch.no_grad():
+        for conv in policy.convs:
+            conv.norm.bias.fill_(1.0)  # so that padding would be heard if it were let in
     together = policy.encode(collate(songs))
     alone = policy.encode(collate(songs[:1]))
     n = songs[0].units.n_units
@@ -40,6 +43,18 @@ def test_a_unit_compared_with_itself_is_no_step(policy, songs):
     units = torch.arange(9)
     assert pair[units, units, : 2 * len(_JOIN_GROUPS)].abs().max() < 1e-5
     assert (pair[0, 1, : 2 * len(_JOIN_GROUPS)][:1] > 0.1).all()
+
+
+def test_where_nothing_is_skipped_a_unit_is_compared_with_itself(policy, songs):
+    batch = collate(songs[:1])
+    episodes = plan_episodes(batch, torch.tensor([0]), torch.tensor([1.0]))
+    states = policy.encode(batch)
+    others = ~torch.eye(9, dtype=torch.bool).flatten()
+    poisoned = replace(states, pair=states.pair.masked_fill(others[:, None], torch.nan))
+    for actions, clean in (([KEEP] * 9, True), ([KEEP, CUT] + [KEEP] * 7, False)):
+        state = replay(episodes, torch.tensor([actions]))
+        logits = policy.decide(poisoned, torch.tensor([0]), episodes, state).logits
+        assert bool(torch.isfinite(logits).all()) == clean
 
 
 def test_join_groups_are_timbre_harmony_and_level():

@@ -224,7 +224,7 @@ def test_the_reference_stays_as_it_was(batch, reference):
 def test_incomplete_state_is_refused(batch, reference, piece):
     payload = init_ppo(reference, batch, REWARDS, config=QUICK).state_dict()
     del payload[piece]
-    with pytest.raises(FormatError, match=piece):
+    with pytest.raises(FormatError, match=f"missing \\['{piece}'\\]"):
         PPOState.from_state_dict(payload)
 
 

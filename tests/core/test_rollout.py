@@ -66,8 +66,12 @@ def test_samples_respect_the_mask_and_are_told_apart_by_the_seed(policy, batch):
 
 
 def test_padding_is_cut_and_says_nothing(policy, batch):
-    rollout = sampled(policy, batch)
+    index, ratio = torch.zeros(4, dtype=torch.int64), torch.full((4,), 0.6)
+    rollout = sample_edits(
+        policy, batch, song_index=index, target_ratio=ratio, generator=torch.Generator().manual_seed(0)
+    )
     padding = ~rollout.edits.unit_mask
+    assert padding.sum() == 4 * 11
     assert (rollout.actions[padding] == CUT).all()
     assert (rollout.log_probs[padding] == 0).all()
     assert (rollout.entropy[padding] == 0).all()
@@ -95,11 +99,15 @@ def test_sampling_follows_the_softmax(policy, batch):
         song_index=torch.zeros(n, dtype=torch.int64),
         target_ratio=torch.full((n,), 0.6),
         generator=torch.Generator().manual_seed(3),
+        temperature=2.0,
     )
-    first = torch.bincount(rollout.actions[:, 0], minlength=9) / n
-    expected = rollout.log_softmax[0, 0].exp()
+    same_past = rollout.actions[:, 0] == KEEP
+    second = rollout.actions[same_past, 1]
+    expected = (rollout.log_softmax[same_past, 1][0] / 2).softmax(0)
+    assert (expected > 0.02).sum() >= 4
+    share = torch.bincount(second, minlength=9) / len(second)
     # Four standard deviations of a proportion.
-    assert ((first - expected).abs() < 4 * (expected * (1 - expected) / n).sqrt() + 1e-6).all()
+    assert ((share - expected).abs() < 4 * (expected * (1 - expected) / len(second)).sqrt() + 1e-6).all()
 
 
 def test_a_high_temperature_spreads_and_a_low_one_gathers(policy, batch):

@@ -2,17 +2,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import median_filter
 
-from editorbot_core import spectral
-from editorbot_core.spectral import (
-    HOP_LENGTH,
-    N_FFT,
-    SAMPLE_RATE,
-    FrameAnalyser,
-    FrameFeatures,
-    analyse_frames,
-    chroma_filters,
-    mel_filters,
-)
+from editorbot_core import spectral, stems, tracking
+from editorbot_core.filterbanks import HOP_LENGTH, N_FFT, SAMPLE_RATE, chroma_filters, mel_filters
+from editorbot_core.spectral import FrameAnalyser, FrameFeatures, analyse_frames
 from editorbot_core.stems import STEM_NAMES, running_median, stem_frames
 
 
@@ -186,3 +178,16 @@ def test_stems_take_what_is_theirs() -> None:
     assert _share(0.1 * sum(np.sin(2 * np.pi * 660 * k * t) for k in (1, 2, 3)))["other"] > 0.6
     singing = np.sin(2 * np.pi * 500 * t + 12 * np.sin(2 * np.pi * 0.7 * t)) * (t % 1.0 < 0.45)
     assert _share(0.3 * singing)["vocals"] > _share(0.3 * np.sin(2 * np.pi * 500 * t))["vocals"] + 0.2
+
+
+def test_blocks_do_not_show(samples: np.ndarray, frames: FrameFeatures, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_stems, whole_onsets = stem_frames(frames.mel), tracking.band_onsets(frames.mel)
+    whole_grid = tracking.track_beats(frames)
+    for module in (spectral, stems, tracking):
+        monkeypatch.setattr(module, "_CHUNK_FRAMES", 104)
+    blocked = analyse_frames(samples)
+    np.testing.assert_allclose(blocked.onset_strength, frames.onset_strength, atol=1e-5)
+    np.testing.assert_allclose(blocked.mfcc, frames.mfcc, atol=1e-3)
+    np.testing.assert_allclose(stem_frames(frames.mel).power, whole_stems.power, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(tracking.band_onsets(frames.mel), whole_onsets, atol=1e-6)
+    np.testing.assert_array_equal(tracking.track_beats(blocked).times, whole_grid.times)

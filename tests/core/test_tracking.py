@@ -7,7 +7,8 @@ import pytest
 from editorbot_core.annotations import find_annotation, load_annotation
 from editorbot_core.audio import find_audio, read_audio
 from editorbot_core.beats import BeatGrid
-from editorbot_core.spectral import SAMPLE_RATE, analyse_frames
+from editorbot_core.filterbanks import SAMPLE_RATE
+from editorbot_core.spectral import analyse_frames
 from editorbot_core.tracking import grid_hypotheses, track_beats
 
 mir_eval = pytest.importorskip("mir_eval")
@@ -43,7 +44,7 @@ def test_click_tracks_are_followed(bpm: float, metre: int) -> None:
     assert mir_eval.beat.f_measure(truth.times, grid.times) > 0.98
     assert mir_eval.beat.f_measure(truth.downbeats, grid.downbeats) > 0.95
     assert grid.tempo == pytest.approx(bpm, rel=0.015)
-    assert grid.confidence > 0.5
+    assert grid.confidence > 0.1
     assert grid.duration == 30.0
 
 
@@ -67,8 +68,8 @@ def test_noise_and_tones_have_no_confidence() -> None:
     rng = np.random.default_rng(0)
     t = np.arange(20 * SAMPLE_RATE) / SAMPLE_RATE
     noise = (0.1 * rng.standard_normal(len(t))).astype(np.float32)
-    assert track(noise).confidence < 0.25
-    assert track((0.3 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)).confidence < 0.25
+    assert track(noise).confidence < 0.1
+    assert track((0.3 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)).confidence < 0.1
 
 
 def test_there_are_no_beats_in_silence() -> None:
