@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TRAINING_FOLDER = "training_data"
 N_DEMO_SONGS = 24
+# What the pipeline does otherwise than `train_rlhf.py`: longer training, and doubt between ensemble members counts.
+PIPELINE_SETTINGS = {"total_steps": "1000000", "ppo.n_steps": "16384", "ppo.ensemble_k": "0.5"}
 
 
 @cache
@@ -78,7 +80,7 @@ class Home(dg.ConfigurableResource):
         """The configuration of this run."""
         from editorbot_core.config import get_default_config, overridden
 
-        return overridden(get_default_config(), self.settings)
+        return overridden(get_default_config(), {**PIPELINE_SETTINGS, **self.settings})
 
     def device(self) -> str:
         """Where this run computes: the device that was named, else CUDA if there is one."""

@@ -46,7 +46,7 @@ class Config:
     total_steps: int = 100_000
     save_interval: int = 10_000
     reward_model_path: str = DEFAULT_REWARD_MODEL_PATH
-    n_pairs: int = 100
+    n_pairs: int = 120
     eval_fraction: float = 0.25
     eval_ratios: tuple[float, ...] = (0.5,)
     n_workers: int = 2

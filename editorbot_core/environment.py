@@ -13,17 +13,13 @@ cannot reach) the escape opens the actions with the smallest final error. At lea
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from editorbot_core.edits import ACTION_NAMES, ACTION_REPEATS, ACTION_SHIFTS, CUT, KEEP, LOOP_2, N_ACTIONS, REORDER_1
 from editorbot_core.errors import ParameterError
-from editorbot_core.songs import EditBatch, Song, SongBatch, collate
-
-if TYPE_CHECKING:
-    import gymnasium
+from editorbot_core.songs import EditBatch, SongBatch
 
 TOLERANCE_RATIO = 0.015
 TOLERANCE_UNITS = 0.5
@@ -49,6 +45,8 @@ class Episodes:
         tolerance_us: int64 (n,), allowed distance from the target.
         median_us: int64 (n,), median length of the song's units.
         remaining_us: int64 (n, U), length of this unit and all that follow.
+        nearer_us: int64 (n, U), places in the song from which on the start of this unit is nearer than that of the
+            unit before.
         added_us: int64 (n, U, 9), what each action adds to the edit.
         low_us: int64 (n, U, 2), least length after this unit from which the target is in reach, with the last unit
             cut (column 0) or kept (column 1).
@@ -68,6 +66,7 @@ class Episodes:
     tolerance_us: torch.Tensor
     median_us: torch.Tensor
     remaining_us: torch.Tensor
+    nearer_us: torch.Tensor
     added_us: torch.Tensor
     low_us: torch.Tensor
     high_us: torch.Tensor
@@ -166,6 +165,8 @@ def plan_episodes(songs: SongBatch, song_index: torch.Tensor, target_ratio: torc
     low = (target - tolerance)[:, None, None] - interior_after[..., None] - ends
     high = (target + tolerance)[:, None, None] - ends
 
+    remaining = _suffix_sums(durations)
+    half_before = torch.cat([torch.zeros_like(durations[:, :1]), durations[:, :-1] // 2], dim=1)
     silent = torch.zeros((*is_last.shape, N_ACTIONS), dtype=torch.bool, device=device)
     silent[..., CUT] = is_last
     return Episodes(
@@ -177,7 +178,8 @@ def plan_episodes(songs: SongBatch, song_index: torch.Tensor, target_ratio: torc
         target_us=target,
         tolerance_us=tolerance,
         median_us=median,
-        remaining_us=_suffix_sums(durations),
+        remaining_us=remaining,
+        nearer_us=(remaining[:, :1] - remaining - half_before).contiguous(),
         added_us=durations[..., None] * torch.tensor(ACTION_REPEATS, device=device),
         low_us=low,
         high_us=high,
@@ -350,95 +352,3 @@ class BeatEditingEnv:
     def edits(self) -> EditBatch:
         """The edits as decided so far; what is undecided is cut."""
         return EditBatch(self.songs, self.episodes.song_index, self.actions.clone(), self.episodes.target_ratio)
-
-
-_OBSERVATION_LIMIT = 10.0
-
-
-def gymnasium_env(
-    song: Song,
-    *,
-    reward: Callable[[EditBatch], torch.Tensor],
-    target_range: tuple[float, float] = (0.35, 0.95),
-) -> "gymnasium.Env[np.ndarray, np.int64]":
-    """One song as a Gymnasium environment, for other people's agents. Needs the package `gymnasium`.
-
-    An observation is float32: the unit's mean features (standardised within the song), target ratio, shares of the
-    target played and left in the song, units skipped, since the last join and joins (each over 8), share of this
-    unit's material heard, the previous action one-hot, and the mask. `info["action_mask"]` and `action_masks()` give
-    the mask; a forbidden action is replaced by the first allowed one, which `info["replaced"]` tells.
-
-    Args:
-        song: What to edit.
-        reward: Scores the finished edit.
-        target_range: Target ratios are drawn uniformly from here; `reset(options={"target_ratio": x})` fixes one.
-    """
-    import gymnasium
-
-    songs = collate([song])
-    starts = song.units.first_beats
-    means = np.add.reduceat(song.features.values, starts) / song.units.lengths[:, None]
-    spread = means.std(0)
-    unit_features = np.divide(means - means.mean(0), spread, out=np.zeros_like(means), where=spread > 1e-6)
-
-    class SongEnv(gymnasium.Env):
-        metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - the name and form Gymnasium asks for
-
-        def __init__(self) -> None:
-            size = unit_features.shape[1] + 7 + (N_ACTIONS + 1) + N_ACTIONS
-            self.action_space = gymnasium.spaces.Discrete(N_ACTIONS)
-            self.observation_space = gymnasium.spaces.Box(-_OBSERVATION_LIMIT, _OBSERVATION_LIMIT, (size,), np.float32)
-            self._env = BeatEditingEnv(songs, reward=reward)
-
-        def reset(
-            self, *, seed: int | None = None, options: dict[str, Any] | None = None
-        ) -> tuple[np.ndarray, dict[str, Any]]:
-            super().reset(seed=seed)
-            ratio = (options or {}).get("target_ratio")
-            ratio = float(self.np_random.uniform(*target_range)) if ratio is None else float(ratio)
-            self._env.reset(torch.zeros(1, dtype=torch.int64), torch.tensor([ratio]))
-            return self._observation(), self._info(replaced=False)
-
-        def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-            mask = self.action_masks()
-            replaced = not mask[action]
-            chosen = int(mask.argmax()) if replaced else int(action)
-            result = self._env.step(torch.tensor([chosen]), validate=False)
-            return (
-                self._observation(),
-                float(result.reward[0]),
-                result.done,
-                False,
-                self._info(replaced=replaced),
-            )
-
-        def action_masks(self) -> np.ndarray:
-            """Allowed actions, bool (9,); all of them after the end."""
-            if self._env.state.at == self._env.n_steps:
-                return np.ones(N_ACTIONS, dtype=bool)
-            return self._env.allowed_actions()[0].numpy()
-
-        def _info(self, *, replaced: bool) -> dict[str, Any]:
-            return {"action_mask": self.action_masks(), "replaced": replaced}
-
-        def _observation(self) -> np.ndarray:
-            state, episodes = self._env.state, self._env.episodes
-            assert isinstance(state.at, int)
-            u = min(state.at, self._env.n_steps - 1)
-            target = float(episodes.target_us[0])
-            skipped = state.at - int(state.exit_unit[0]) - 1
-            numbers = [
-                float(episodes.target_ratio[0]),
-                float(state.played_us[0]) / target,
-                float(episodes.remaining_us[0, u]) / target,
-                skipped / 8,
-                float(state.since_join[0]) / 8,
-                float(state.joins[0]) / 8,
-                float(state.heard[0]) / float(episodes.cluster_size[0, u]),
-            ]
-            previous = np.eye(N_ACTIONS + 1)[int(state.previous[0])]
-            parts = [unit_features[u], numbers, previous, self.action_masks()]
-            joined = np.concatenate([np.asarray(part, dtype=np.float32) for part in parts])
-            return np.clip(joined, -_OBSERVATION_LIMIT, _OBSERVATION_LIMIT)
-
-    return SongEnv()

@@ -27,6 +27,7 @@ from editorbot_core.tracking import TRACKER, track_beats
 EXTRACTOR_VERSION = "1"
 
 MIN_SONG_S = 4.0
+MIN_BEATS = 4
 SILENCE_DBFS = -60.0
 
 _NO_POWER = 1e-12
@@ -161,7 +162,7 @@ def _song_frames(analyser: FrameAnalyser, name: str, *, duration_s: float) -> Fr
         raise AudioError(f"{name}: lasts {duration_s:.2f} s; a song lasts at least {MIN_SONG_S:g} s")
     frames = analyser.finish(duration_s=duration_s)
     if frames.peak < 10 ** (SILENCE_DBFS / 20):
-        raise AudioError(f"{name}: silent: no sample reaches {SILENCE_DBFS:g} dBFS")
+        raise AudioError(f"{name}: silent: no sample of the mean of its channels reaches {SILENCE_DBFS:g} dBFS")
     return frames
 
 
@@ -214,7 +215,7 @@ def analyse(path: Path | str, *, grid: BeatGrid | None = None) -> AnalysedSong:
         grid: Beats to use instead of the tracker's.
 
     Raises:
-        AudioError: If the file cannot be decoded, is shorter than 4 s, or is silent.
+        AudioError: If the file cannot be decoded, is shorter than 4 s, is silent, or has fewer than four beats.
         ParameterError: If `grid` is longer than the audio.
     """
     analyser = FrameAnalyser()
@@ -223,8 +224,12 @@ def analyse(path: Path | str, *, grid: BeatGrid | None = None) -> AnalysedSong:
             analyser.push(block)
     duration_s = stream.n_samples / stream.sample_rate
     frames = _song_frames(analyser, path_to_text(path), duration_s=duration_s)
+    if grid is None:
+        grid = track_beats(frames)
+        if grid.n_beats < MIN_BEATS:
+            raise AudioError(f"{path_to_text(path)}: {grid.n_beats} beats found; a song has at least {MIN_BEATS}")
     return AnalysedSong(
-        features=frames_to_features(frames, grid or track_beats(frames)),
+        features=frames_to_features(frames, grid),
         sha256=stream.sha256,
         sample_rate=stream.sample_rate,
         n_channels=stream.n_channels,

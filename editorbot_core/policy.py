@@ -360,17 +360,13 @@ def _finish_unit(episodes: Episodes, state: EpisodeState, unit: torch.Tensor) ->
 
     A cut up to there finishes the edit with one join; it is this unit itself when the song only has to play on.
     """
-    at = state.at
-    total = episodes.remaining_us[:, :1]
-    # Half a unit before each start: the nearest start to a place is the last of these at or before it.
-    middles = total - episodes.remaining_us - F.pad(episodes.durations_us[:, :-1], (1, 0)) // 2
-    missing = (episodes.target_us if isinstance(at, int) else episodes.target_us[:, None]) - state.played_us
-    place = (total[:, 0] if isinstance(at, int) else total) - missing
-    wanted = place[:, None] if isinstance(at, int) else place
-    nearest = torch.searchsorted(middles.contiguous(), wanted.contiguous(), right=True).view_as(state.played_us) - 1
+    alone = isinstance(state.at, int)
     last = episodes.unit_mask.sum(1) - 1
-    nearest = torch.minimum(nearest, last if isinstance(at, int) else last[:, None])
-    return torch.maximum(nearest, unit)
+    place = episodes.remaining_us[:, 0] - episodes.target_us
+    wanted = (place if alone else place[:, None]) + state.played_us
+    nearest = torch.searchsorted(episodes.nearer_us, wanted[:, None] if alone else wanted, right=True) - 1
+    nearest = nearest[:, 0] if alone else nearest
+    return torch.maximum(torch.minimum(nearest, last if alone else last[:, None]), unit)
 
 
 def _state_features(episodes: Episodes, state: EpisodeState, unit: torch.Tensor, finish: torch.Tensor) -> torch.Tensor:

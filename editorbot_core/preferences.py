@@ -349,13 +349,13 @@ class PreferenceStore:
         """
         rows = [_row(preference) for preference in preferences]
         insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(_ANSWERS)
-        statement = insert.on_conflict_do_nothing(index_elements=["answer_id"])
+        statement = insert.on_conflict_do_nothing(index_elements=["answer_id"]).returning(_ANSWERS.c.seq)
         stored = sa.select(_ANSWERS.c.content_sha256).where(_ANSWERS.c.answer_id == sa.bindparam("id"))
         n_new = 0
         try:
             with self._engine.begin() as connection:
                 for row in rows:
-                    if connection.execute(statement, row).rowcount == 1:
+                    if connection.execute(statement, row).first() is not None:
                         n_new += 1
                     elif connection.execute(stored, {"id": row["answer_id"]}).scalar() != row["content_sha256"]:
                         raise StoreError(
@@ -386,6 +386,13 @@ class PreferenceStore:
     def all(self, *, source: str | None = None) -> list[Preference]:
         """Every answer, in the order in which they came; only those of `source` if given."""
         return list(self.stream(source=source))
+
+    def answer_ids(self, *, source: str | None = None) -> set[str]:
+        """Ids of the answers stored, without reading the answers; only those of `source` if given."""
+        query = sa.select(_ANSWERS.c.answer_id)
+        if source is not None:
+            query = query.where(_ANSWERS.c.source == source)
+        return {row["answer_id"] for row in self._read(query)}
 
     def count(self, source: str | None = None) -> int:
         """Answers stored; only those of `source` if given."""

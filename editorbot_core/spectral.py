@@ -7,6 +7,7 @@ spectrogram. The one difference: the tuning that the chroma filters need is esti
 audio.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -300,9 +301,7 @@ def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples
         for k in range(HOP_LENGTH):
             total += np.float64(hop[k]) * np.float64(hop[k])
         first = start + j * HOP_LENGTH - N_FFT // 2
-        low = max(1 - first, 1)
-        high = min(n_samples - first, HOP_LENGTH)
-        for k in range(low, high):
+        for k in range(1, min(n_samples - first, HOP_LENGTH)):
             crossings += (hop[k] < -1e-10) != (hop[k - 1] < -1e-10)
         energy[j] = total
         inner[j] = crossings
@@ -327,7 +326,7 @@ class FrameAnalyser:
         self._n_samples = 0
         self._n_frames = 0
         self._peak = 0.0
-        self._rows: dict[str, list[np.ndarray]] = {}
+        self._rows: defaultdict[str, list[np.ndarray]] = defaultdict(list)
         self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
         self._held_power: list[np.ndarray] = []
         self._tuning: float | None = None
@@ -387,9 +386,6 @@ class FrameAnalyser:
             place += len(block)
         return joined
 
-    def _append(self, name: str, block: np.ndarray) -> None:
-        self._rows.setdefault(name, []).append(block)
-
     def _process(self, n_frames: int) -> None:
         """Analyse the first `n_frames` frames of the pending samples and drop what no later frame needs."""
         for start in range(0, n_frames, _BLOCK_FRAMES):
@@ -418,22 +414,24 @@ class FrameAnalyser:
             self._tuning_histogram if self._tuning is None else self._tuning_histogram[:0],
         )
         self._n_frames += n
-        names = ("samples", "scalars", "peaks", "valleys", "mel")
-        for name, block in zip(names, (in_samples, scalars, peaks, valleys, mel), strict=True):
-            self._append(name, block)
+        self._rows["samples"].append(in_samples)
+        self._rows["scalars"].append(scalars)
+        self._rows["peaks"].append(peaks)
+        self._rows["valleys"].append(valleys)
+        self._rows["mel"].append(mel)
         if self._tuning is None:
             self._held_power.append(power)
             if self._n_frames >= _TUNING_FRAMES:
                 self._tuning = self._settle_tuning()
         else:
-            self._append("chroma", self._chroma(power))
+            self._rows["chroma"].append(self._chroma(power))
 
     def _settle_tuning(self) -> float:
         tuning = _tuning_of_histogram(self._tuning_histogram)
         self._chroma_filters = np.ascontiguousarray(chroma_filters(tuning).T.astype(np.float32))
         self._held_power.reverse()
         while self._held_power:
-            self._append("chroma", self._chroma(self._held_power.pop()))
+            self._rows["chroma"].append(self._chroma(self._held_power.pop()))
         return tuning
 
     def _chroma(self, power: np.ndarray) -> np.ndarray:

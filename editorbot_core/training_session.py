@@ -153,14 +153,25 @@ class HeldOutJudge:
         return HeldOut(score, float(np.mean(qualities)))
 
 
+class EncodedReward:
+    """The learned reward of edits of songs that are encoded once."""
+
+    def __init__(self, ensemble: RewardEnsemble, songs: SongBatch) -> None:
+        self._ensemble = ensemble
+        self._states = ensemble.encode(songs)
+
+    def __call__(self, edits: EditBatch) -> torch.Tensor:
+        """Scores (n,) of edits of the same songs."""
+        return self._ensemble(edits, states=self._states)
+
+    def score_members(self, edits: EditBatch) -> torch.Tensor:
+        """Scores by every member of the ensemble, (k, n)."""
+        return self._ensemble.score_members(edits, states=self._states)
+
+
 def reward_pair(ensemble: RewardEnsemble, songs: SongBatch) -> RewardPair:
-    """Learned and dense reward of edits of `songs`, which are encoded once."""
-    states = ensemble.encode(songs)
-
-    def learned(edits: EditBatch) -> torch.Tensor:
-        return ensemble(edits, states=states)
-
-    return RewardPair(learned, dense_reward)
+    """Learned and dense reward of edits of `songs`."""
+    return RewardPair(EncodedReward(ensemble, songs), dense_reward)
 
 
 @dataclass(frozen=True)

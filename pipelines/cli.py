@@ -5,6 +5,7 @@ Exit status 0 when it did what was asked, 1 for a fault, 2 for wrong use, 130 fo
 
 import argparse
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,6 +70,8 @@ def _ui(arguments: argparse.Namespace) -> int:
     dagster_home = {"DAGSTER_HOME": str(home / "dagster"), "EDITORBOT_HOME": str(home)}
     root = Path(__file__).resolve().parents[1]
     binaries = Path(sys.executable).parent
+    # The rating page lets in only who brings its key, which is new every time.
+    rating_token = secrets.token_urlsafe(16)
     run_services(
         [
             Service(
@@ -90,7 +93,8 @@ def _ui(arguments: argparse.Namespace) -> int:
                 "rating",
                 arguments.rating_port,
                 (str(binaries / "editorbot"), "rate", "--port", str(arguments.rating_port)),
-                dagster_home,
+                {**dagster_home, "EDITORBOT_RATING_TOKEN": rating_token},
+                page=f"/?token={rating_token}",
             ),
         ],
         logs=home / "logs",

@@ -19,12 +19,13 @@ _STOP_AFTER_S = 10.0
 
 @dataclass(frozen=True)
 class Service:
-    """One server: what it is called, where it listens and how it is started."""
+    """One server: what it is called, where it listens, how it is started, and which page of it to open."""
 
     name: str
     port: int
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    page: str = ""
 
 
 def _is_free(port: int) -> bool:
@@ -97,7 +98,7 @@ def run_services(services: list[Service], *, logs: Path) -> None:
                     )
             for service in [s for s in waiting if _answers(s.port)]:
                 waiting.remove(service)
-                say(f"  {service.name:<12} http://{HOST}:{service.port}")
+                say(f"  {service.name:<12} http://{HOST}:{service.port}{service.page}")
                 if not waiting:
                     say("Ctrl-C stops all of them.")
             time.sleep(0.3)

@@ -122,9 +122,8 @@ class SongEncoder(nn.Module):
         hop = self.chunk_beats - self.overlap_beats
         # Which chunk a beat takes depends on its own song's length only, never on the longest song of the batch.
         last_chunk = ((counts - self.overlap_beats + hop - 1) // hop - 1).clamp(min=0)
-        chosen = ((from_start - self.overlap_beats // 2).div(hop, rounding_mode="floor").clamp(min=0)).minimum(
-            last_chunk
-        )
+        chosen = (from_start - self.overlap_beats // 2).div(hop, rounding_mode="floor")
+        chosen = chosen.clamp(min=0).minimum(last_chunk)
         out = torch.zeros_like(states)
         for chunk, start in enumerate(range(0, max(n_beats - self.overlap_beats, 1), hop)):
             stop = min(start + self.chunk_beats, n_beats)

@@ -72,7 +72,7 @@ def preference_loss(
 
 
 def hold_out(track_ids: Sequence[str], *, fraction: float, seed: int) -> tuple[str, ...]:
-    """The songs that validate: at least one, and never all; by hash, so that other songs do not move.
+    """The songs that validate: at least one, and never all; the first in the order of a hash of seed and name.
 
     Raises:
         ParameterError: If there are fewer than two songs.

@@ -93,14 +93,36 @@ def test_every_fault_costs(song, listener, fault):
     assert listener.utility(song, worse) < good - 0.2
 
 
-def test_repeating_more_often_is_worse(song, listener):
-    looped = np.full(song.units.n_units, KEEP)
-    utilities = []
-    for action in (LOOP_2, LOOP_4):
-        looped[9] = action
-        edl = song.edl(looped, target_duration_s=1.0)
-        utilities.append(listener.utility(song, replace(edl, target_duration_s=edl.duration_s)))
-    assert 0 > utilities[0] > utilities[1]
+def flat_chords(labels):
+    """A song whose chords never change, so that only bars, phrases and labels tell places apart."""
+    song = make_song(labels)
+    values = np.full_like(song.features.values, 0.1)
+    return replace(song, features=BeatFeatures(values, song.grid))
+
+
+def test_the_place_in_the_phrase_has_to_go_on():
+    heard = hear(flat_chords("AABB"), Units.bars(flat_chords("AABB").grid))
+    assert heard.annoyance[5, 10] > heard.annoyance[5, 9] + 0.08
+    assert heard.annoyance[4, 8] < heard.annoyance[5, 9] - 0.08
+
+
+def test_material_that_is_never_heard_is_missed(listener):
+    song = flat_chords("AABCAADD")
+    repeated, unique = (listener.utility(song, cut(song, first, first + 4)) for first in (4, 12))
+    assert repeated > unique + 0.3
+
+
+def test_one_unit_three_times_more_is_worse_than_three_units_once_more(listener):
+    song = flat_chords("AABB")
+
+    def utility(**repeated):
+        actions = np.full(song.units.n_units, KEEP)
+        for unit, action in repeated.items():
+            actions[int(unit[1:])] = action
+        return listener.utility(song, song.edl(actions, target_duration_s=song.duration + 6.0))
+
+    spread, stuck = utility(u5=LOOP_2, u9=LOOP_2, u13=LOOP_2), utility(u5=LOOP_4)
+    assert spread < 0 and spread - stuck == pytest.approx(0.8, abs=0.01)
 
 
 def test_annotated_bars_count_where_the_grid_is_wrong(listener):
@@ -144,7 +166,7 @@ def test_the_temperature_is_the_bradley_terry_one(song):
 
 
 def test_the_ceiling_is_what_the_best_predictor_reaches(song):
-    listener = BootstrapListener(temperature=1.0, tie_band=0.3)
+    listener = BootstrapListener(temperature=1.0, tie_band=1.5)
     pairs = [
         EditPair.of(cut(song, a, a + 4, 56.0), cut(song, b, b + 4, 56.0), origin="test")
         for a in range(2, 8)

@@ -9,7 +9,6 @@ from editorbot_core.environment import (
     START,
     BeatEditingEnv,
     allowed_actions,
-    gymnasium_env,
     plan_episodes,
     replay,
     respects_mask,
@@ -224,33 +223,3 @@ def test_one_target_per_episode(songs):
 
 def test_shifts_of_moves_are_those_of_their_names():
     assert [ACTION_SHIFTS[a] for a in range(REORDER_1, N_ACTIONS)] == [1, 2, 3, 4]
-
-
-class TestGymnasium:
-    @pytest.fixture
-    def env(self, songs):
-        pytest.importorskip("gymnasium")
-        return gymnasium_env(songs[0], reward=lambda edits: edits.target_ratio)
-
-    def test_it_passes_the_checker(self, env):
-        from gymnasium.utils.env_checker import check_env
-
-        check_env(env, skip_render_check=True)
-
-    def test_an_agent_that_follows_the_mask_is_never_corrected(self, env, songs):
-        rng = np.random.default_rng(0)
-        _, info = env.reset(seed=1, options={"target_ratio": 0.6})
-        steps, done = 0, False
-        while not done:
-            action = rng.choice(np.flatnonzero(info["action_mask"]))
-            _, reward, done, _, info = env.step(action)
-            assert not info["replaced"]
-            steps += 1
-        assert steps == songs[0].units.n_units
-        assert reward == pytest.approx(0.6)
-
-    def test_a_forbidden_action_is_replaced_and_said_so(self, env):
-        env.reset(seed=1, options={"target_ratio": 0.6})
-        _, _, _, _, info = env.step(np.int64(LOOP_2))
-        assert info["replaced"]
-        assert env.unwrapped._env.actions[0, 0] == KEEP

@@ -131,6 +131,20 @@ def test_silence_is_refused(tmp_path: Path, value: float) -> None:
         analyse(tmp_path / "a.wav")
 
 
+def test_channels_that_cancel_are_silence() -> None:
+    samples = song().samples
+    with pytest.raises(AudioError, match="silent: no sample of the mean of its channels"):
+        extract_features(AudioClip(np.concatenate([samples, -samples]), SAMPLE_RATE))
+
+
+def test_a_file_without_beats_is_refused(tmp_path: Path) -> None:
+    samples = np.zeros((1, 20 * SAMPLE_RATE), dtype=np.float32)
+    samples[0, 10 * SAMPLE_RATE] = 0.9
+    write_audio(tmp_path / "a.wav", AudioClip(samples, SAMPLE_RATE))
+    with pytest.raises(AudioError, match=r"a\.wav: 1 beats found; a song has at least 4"):
+        analyse(tmp_path / "a.wav")
+
+
 def test_short_audio_is_refused() -> None:
     with pytest.raises(AudioError, match=re.escape("lasts 3.50 s; a song lasts at least 4 s")):
         extract_features(song(3.5))

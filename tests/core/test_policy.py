@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from editorbot_core.edits import CUT, KEEP, LOOP_2, N_ACTIONS
-from editorbot_core.environment import plan_episodes, replay
+from editorbot_core.environment import EpisodeState, plan_episodes, replay
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import FEATURE_NAMES
-from editorbot_core.policy import _JOIN_GROUPS, Policy, PolicyConfig, policy_digest, standardise_per_song
+from editorbot_core.policy import _JOIN_GROUPS, Policy, PolicyConfig, _finish_unit, policy_digest, standardise_per_song
 from editorbot_core.rollout import log_prob
 from editorbot_core.songs import EditBatch, collate
 
@@ -55,6 +55,24 @@ def test_where_nothing_is_skipped_a_unit_is_compared_with_itself(policy, songs):
         state = replay(episodes, torch.tensor([actions]))
         logits = policy.decide(poisoned, torch.tensor([0]), episodes, state).logits
         assert bool(torch.isfinite(logits).all()) == clean
+
+
+def test_the_finishing_unit_is_the_one_whose_start_hits_the_target(synthetic_song):
+    batch = collate([synthetic_song(0, n_bars=8), synthetic_song(1, n_bars=10)])
+    seconds = torch.zeros((2, 10))
+    seconds[0, :8] = 1.0
+    seconds[1] = 2.0
+    batch = replace(batch, unit_durations=seconds)
+    # Target 4 s of 8 and 10 s of 20. With k seconds kept the rest must begin 4 - k, or 10 - k, seconds before the end.
+    episodes = plan_episodes(batch, torch.tensor([0, 1]), torch.tensor([0.5, 0.5]))
+    actions = torch.tensor([[KEEP, KEEP, CUT, CUT, CUT, CUT, KEEP, KEEP, CUT, CUT], [KEEP, CUT, KEEP] + [CUT] * 7])
+    state = replay(episodes, actions)
+    finish = _finish_unit(episodes, state, torch.arange(10))
+    assert finish[0, :8].tolist() == [4, 5, 6, 6, 6, 6, 6, 7]
+    assert finish[1].tolist() == [5, 6, 6, 7, 7, 7, 7, 7, 8, 9]
+    for u in range(8):
+        alone = EpisodeState(u, *(value[:, u] for value in state[1:]))
+        assert _finish_unit(episodes, alone, torch.tensor(u)).tolist() == finish[:, u].tolist()
 
 
 def test_join_groups_are_timbre_harmony_and_level():

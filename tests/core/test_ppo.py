@@ -15,6 +15,7 @@ from editorbot_core.policy_training import (
     RewardPair,
     Selection,
     Whitening,
+    augmented,
     conservative_reward,
     rollout_metrics,
 )
@@ -120,6 +121,40 @@ def test_the_kl_is_steered_to_its_target(batch, reference):
     lines = []
     trained(init_ppo(reference, batch, REWARDS, config=config), batch, 30, log=lambda m, s: lines.append(m["kl"]))
     assert 0.03 < sum(lines[-12:]) / 12 < 0.2
+
+
+def test_disturbed_songs_differ_in_features_alone_and_as_much_as_was_asked_for(batch):
+    batch = replace(batch, features=5 * batch.features + 2 * batch.beat_mask[..., None])
+    reference = Policy(SMALL)
+    reference.fit_statistics(batch)
+
+    def disturb(seed=0, **how):
+        return augmented(batch, reference, generator=torch.Generator().manual_seed(seed), **how)
+
+    assert disturb(noise=0.0, dropout=0.0) is batch
+    noisy = disturb(noise=0.5, dropout=0.0)
+    deviation = ((noisy.features - batch.features) / reference.feature_scale)[batch.beat_mask].std()
+    assert float(deviation) == pytest.approx(0.5, rel=0.05)
+    assert torch.equal(noisy.features, disturb(noise=0.5, dropout=0.0).features)
+    assert not torch.equal(noisy.features, disturb(1, noise=0.5, dropout=0.0).features)
+    hidden = disturb(noise=0.0, dropout=0.3)
+    dropped = (hidden.features == reference.feature_mean).all(1)
+    assert float(dropped.float().mean()) == pytest.approx(0.3, abs=0.08)
+    assert torch.equal(hidden.features.transpose(1, 2)[~dropped], batch.features.transpose(1, 2)[~dropped])
+    assert noisy.cluster is batch.cluster
+
+
+def test_rewards_judge_the_songs_as_they_are(batch, reference):
+    seen = []
+
+    def reward(edits):
+        seen.append(edits.songs)
+        return loud_bars(edits)
+
+    state = init_ppo(reference, batch, RewardPair(reward, nothing), config=QUICK)
+    train_ppo(state, batch, RewardPair(reward, nothing), total_steps=LONG, max_iterations=2)
+    assert len(seen) == 3
+    assert all(songs is batch for songs in seen)
 
 
 def test_the_mixed_reward_whitens_before_it_mixes(batch):

@@ -99,6 +99,7 @@ def test_what_is_stored_comes_back(store):
     assert store.all() == given
     assert store.all(source="bootstrap") == given[1:2]
     assert store.counts() == {"person": 2, "bootstrap": 1}
+    assert store.answer_ids() == {"1", "2", "3"} and store.answer_ids(source="bootstrap") == {"2"}
     assert store.count() == 3 and store.count("person") == 2
 
 
@@ -144,6 +145,16 @@ def test_sqlite_is_durable(store):
     with store._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_a_writer_takes_the_lock_before_it_writes_and_a_reader_does_not(tmp_path, store):
+    other = sqlite3.connect(tmp_path / "answers.db", timeout=0, isolation_level=None)
+    with store._engine.begin(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE")
+    assert store.count() == 0
+    other.execute("ROLLBACK")
+    other.close()
 
 
 @pytest.mark.parametrize("address", ["mysql://host/db", "sqlite://", "sqlite:///:memory:"])

@@ -9,6 +9,8 @@ import random
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -879,3 +881,59 @@ def test_the_page_works_on_a_real_socket(live):
         shown = client.get("/api/pair", params={"rater": "ana"}).json()
         headers = {"origin": address, "sec-fetch-site": "same-origin"}
         assert client.post("/api/answers", json=answer_to(shown), headers=headers).status_code == 201
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from editorbot_core.rating.server import run_rating_page
+run_rating_page(Path(sys.argv[1]), port=int(sys.argv[2]), token=sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+def test_no_answer_is_lost_or_doubled_when_the_page_is_killed(page):
+    """Answers are sent while the page is killed again and again; unconfirmed ones are repeated after each start."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    cookies = {f"editorbot_rating_{port}": TOKEN}
+    shown = page.browser().pair()
+    sent: list[dict] = []
+    confirmed: set[str] = set()
+    rng = random.Random(3)
+
+    def send(client: httpx.Client, body: dict) -> None:
+        reply = client.post("/api/answers", json=body, headers={"origin": address})
+        assert reply.status_code == 201, reply.text
+        confirmed.add(reply.json()["stored"])
+
+    for round_number in range(3):
+        process = subprocess.Popen([sys.executable, "-c", SERVE, str(page.home), str(port), TOKEN])
+        try:
+            with httpx.Client(base_url=address, cookies=cookies, trust_env=False, timeout=20) as client:
+                deadline = time.monotonic() + 60
+                while True:
+                    try:
+                        client.get("/")
+                        break
+                    except httpx.TransportError:
+                        assert time.monotonic() < deadline and process.poll() is None
+                        time.sleep(0.1)
+                for body in [body for body in sent if body["answer_id"] not in confirmed]:
+                    send(client, body)
+                threading.Timer(rng.uniform(0.2, 0.8), process.kill).start()
+                while round_number < 2:
+                    number = len(sent) + 1
+                    sent.append(answer_to(shown, number=number, rater=f"listener {number}", verdict="b"))
+                    try:
+                        send(client, sent[-1])
+                    except httpx.TransportError:
+                        break
+        finally:
+            process.kill()
+            process.wait()
+    stored = page.store.all()
+    assert len(sent) > 20 and {body["answer_id"] for body in sent} == confirmed
+    assert sorted(preference.answer_id for preference in stored) == sorted(confirmed)
+    assert {edit_key(preference.chosen) for preference in stored} == {shown["b"]["audio"]}

@@ -127,11 +127,13 @@ def test_a_tone_is_where_it_sounds() -> None:
 
 def test_loudness_of_the_reference_tone() -> None:
     t = np.arange(10 * SAMPLE_RATE) / SAMPLE_RATE
-    # BS.1770: a full-scale 997 Hz sine in one channel reads -3.01 LUFS; gating ignores the silence after it.
+    # BS.1770: a full-scale 997 Hz sine in one channel reads -3.01 LUFS; gates ignore the silence and the quiet tone.
     tone = np.sin(2 * np.pi * 997 * t).astype(np.float32)
     assert analyse_frames(tone).loudness_db == pytest.approx(-3.01, abs=0.1)
     assert analyse_frames(np.float32(0.1) * tone).loudness_db == pytest.approx(-23.01, abs=0.1)
-    assert analyse_frames(np.concatenate([tone, np.zeros_like(tone)])).loudness_db == pytest.approx(-3.0, abs=0.3)
+    for quiet in (0.0, 0.03):
+        passage = np.concatenate([tone, np.float32(quiet) * tone])
+        assert analyse_frames(passage).loudness_db == pytest.approx(-3.0, abs=0.3)
 
 
 @pytest.mark.parametrize("n_samples", [1, 511, 512, 2_048, 5_000])
