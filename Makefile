@@ -7,7 +7,7 @@ SONGS ?=
 
 export MPLBACKEND := Agg
 
-.PHONY: help run ui test lint bench screenshots clean
+.PHONY: help run ui test lint screenshots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -40,9 +40,6 @@ lint: $(VENV)/.test  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-bench: $(VENV)/.test  ## measure speed as ratios against named alternatives
-	$(BIN)/python -m pytest tests/benchmarks --override-ini python_files='bench_*.py' --override-ini python_functions='bench_*' -s
 
 screenshots: $(VENV)/.test  ## take the README's screenshots from the last `make run`
 	$(BIN)/python docs/make_screenshots.py --home .editorbot --output docs

@@ -34,7 +34,7 @@ def _check(value: Any, where: str, depth: int = 0) -> None:
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             _check(item, f"{where}[{i}]", depth + 1)
-    elif not isinstance(value, _PLAIN):
+    elif type(value) not in _PLAIN:  # a subclass would be stored as a class, which only a pickle can read
         raise FormatError(f"{where}: only tensors and plain values are stored, got {type(value).__name__}")
 
 

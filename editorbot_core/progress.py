@@ -19,9 +19,12 @@ class ProgressBars:
         self._stream = stream or sys.stderr
         self._bar: tqdm | None = None
         self._stage = ""
+        self._finished = ""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of `total` steps of `stage` are finished."""
+        if done >= total and stage == self._finished:
+            return
         if self._bar is None or stage != self._stage:
             self.close()
             self._stage = stage
@@ -30,6 +33,7 @@ class ProgressBars:
             )
         self._bar.total = total
         self._bar.update(done - self._bar.n)
+        self._finished = stage if done >= total else ""
         if done >= total:
             self.close()
 

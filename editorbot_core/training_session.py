@@ -121,7 +121,7 @@ def reward_digest(ensemble: RewardEnsemble) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
 
 
 class HeldOutJudge:

@@ -1,9 +1,16 @@
 """Fixtures that several test files share."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from editorbot_core.config import Config
+    from editorbot_core.learned_reward_integration import LearnedRewardIntegration
+    from editorbot_core.trainer import TrainingResult
 
 # Chosen before numerical libraries start their threads; tests run beside each other on small machines.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,3 +29,59 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "DAGSTER_HOME",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+# Small networks and few steps: what is tested is that training works, not how well.
+SMALL_TRAINING = {
+    "n_pairs": 20,
+    "total_steps": 6000,
+    "save_interval": 2000,
+    "reward.hidden": 32,
+    "reward.n_layers": 1,
+    "reward.n_members": 1,
+    "reward.epochs": 2,
+    "policy.width": 32,
+    "policy.n_layers": 1,
+    "warm_start.n_steps": 5,
+    "warm_start.edits_per_song": 4,
+    "ppo.n_steps": 2000,
+    "ppo.samples_per_song": 4,
+    "ppo.whitening_edits": 16,
+    "ppo.evaluate_every": 2,
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Four composed songs and what one short training run made of them."""
+
+    config: "Config"
+    home: Path
+    songs: Path
+    output: Path
+    result: "TrainingResult"
+
+    def integration(self) -> "LearnedRewardIntegration":
+        """The combined reward with the trained model."""
+        from editorbot_core.learned_reward_integration import LearnedRewardIntegration
+
+        integration = LearnedRewardIntegration(self.config)
+        assert integration.load_model(self.output / self.config.reward_model_path)
+        return integration
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One short training run, shared by all tests of a session."""
+    from editorbot_core.config import get_default_config, overridden
+    from editorbot_core.demo import compose_demo_songs
+    from editorbot_core.trainer import RLHFTrainer
+
+    folder = tmp_path_factory.mktemp("rlhf")
+    config = overridden(get_default_config(), SMALL_TRAINING)
+    songs, output, home = folder / "training_data" / "train", folder / "out", folder / "home"
+    compose_demo_songs(songs, n_songs=4, seed=0, n_processes=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDITORBOT_HOME", str(home))
+        result = RLHFTrainer(config, output_dir=output, log_level="WARNING").train(songs.parent)
+    return Trained(config, home, songs, output, result)

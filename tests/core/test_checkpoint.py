@@ -56,7 +56,11 @@ def test_a_pickle_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not Path("executed").exists()
 
 
-@pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes"])
+class _Version(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", _Version("2.0")])
 def test_only_tensors_and_plain_values_are_written(tmp_path: Path, value: object) -> None:
     with pytest.raises(FormatError, match="only tensors and plain values"):
         save_tensors(tmp_path / "model.pt", {"value": value})
