@@ -339,6 +339,16 @@ def take(browser: Browser, services: Services, name: str, output: Path) -> None:
     say(f"  {path} ({len(content) / 1000:.0f} kB)")
 
 
+def copy_evaluation_plot(home: Path, output: Path) -> None:
+    """Copy the quality plot of the last evaluation that MLflow keeps to `output`."""
+    plots = sorted((home / "mlflow-artifacts").glob("*/artifacts/plots/quality.png"), key=lambda p: p.stat().st_mtime)
+    if not plots:
+        raise ParameterError(f"{home} holds no evaluation; run `make run` first")
+    path = output / "evaluation_quality.png"
+    write_bytes(path, plots[-1].read_bytes())
+    say(f"  {path}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Take the screenshots that were asked for; return the exit status."""
     parser = argparse.ArgumentParser(description="Take the README's screenshots from the last `make run`.")
@@ -366,6 +376,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in arguments.only or SCREENSHOTS:
                 take(browser, services, name, arguments.output)
             browser.close()
+        copy_evaluation_plot(home, arguments.output)
 
     return run_command(body)
 

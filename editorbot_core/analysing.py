@@ -176,6 +176,7 @@ class AnalysisPool:
         process = self._idle.get()
         with self._changing:
             if self._closed:
+                self._idle.put(process)
                 return Analysis(reason="the analysis was stopped")
             self._asked.add(process)
         try:

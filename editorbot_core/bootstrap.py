@@ -3,8 +3,8 @@
 It answers from a *utility* in points, made of what a listener would complain about:
 
 - every join has an *annoyance* in [0, 1): its faults (bar position does not continue, four-bar position does not
-  continue, no phrase boundary on both sides, the chords change) are independent chances to be annoyed, so one gross
-  fault spoils a join; annoyances add up with diminishing effect (logarithm of their sum);
+  continue, no phrase boundary on both sides, the chords change where no phrase begins) are independent chances to be
+  annoyed, so one gross fault spoils a join; annoyances add up with diminishing effect (logarithm of their sum);
 - material that is never heard is missed, by the square root of how much of it there would have been to hear;
 - a start or an end that is not the song's own costs points, a unit repeated more than once too;
 - joins that follow each other too densely cost extra;
@@ -35,7 +35,7 @@ from editorbot_core.structure import estimate_structure
 
 VERSION = 1
 # At this temperature the best possible predictor is right on about 95 % of the pairs of `propose_pairs`.
-DEFAULT_TEMPERATURE = 0.25
+DEFAULT_TEMPERATURE = 0.2
 DEFAULT_TIE_BAND = 0.2
 # Perceived gaps, in temperatures, from which an answer has strength 2 and 3.
 _STRENGTH_STEPS = (3.0, 8.0)

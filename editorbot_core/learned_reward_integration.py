@@ -20,6 +20,7 @@ from editorbot_core.errors import EditorBotError, FormatError, ParameterError
 from editorbot_core.features import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
 from editorbot_core.rewards.dense import dense_reward
 from editorbot_core.rewards.learned import (
+    BEAT_S,
     EDIT_FEATURE_NAMES,
     N_INPUT_FEATURES,
     RewardEnsemble,
@@ -252,8 +253,7 @@ class LearnedRewardIntegration:
             target_ratio = float(np.clip(features[:, _TARGET].mean(dtype=np.float64), *_TARGET_RANGE))
         if not np.isfinite(target_ratio) or target_ratio <= 0:
             raise ParameterError(f"target_ratio must be positive; got {target_ratio}")
-        given = 0.5 if beat_durations is None else beat_durations
-        seconds = np.array(np.broadcast_to(given, len(features)) if beat_durations is None else given, dtype=np.float64)
+        seconds = np.asarray(np.full(len(features), BEAT_S) if beat_durations is None else beat_durations, np.float64)
         if seconds.shape != (len(features),) or not np.isfinite(seconds).all() or (seconds <= 0).any():
             raise ParameterError(f"beat_durations must be positive, ({len(features)},); got {seconds.shape}")
         known = estimate_structure(features[:, :N_FEATURES], units) if structure is None else structure

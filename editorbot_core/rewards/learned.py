@@ -18,6 +18,7 @@ from editorbot_core.errors import FormatError, ParameterError
 from editorbot_core.features import FEATURE_NAMES
 from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.model import (
+    BEAT_S,
     EDIT_FEATURE_NAMES,
     N_INPUT_FEATURES,
     SCORE_LIMIT,
@@ -28,6 +29,7 @@ from editorbot_core.rewards.model import (
 from editorbot_core.songs import EditBatch, SongBatch
 
 __all__ = [
+    "BEAT_S",
     "EDIT_FEATURE_NAMES",
     "KIND",
     "N_INPUT_FEATURES",

@@ -34,7 +34,7 @@ _N_CLUSTERS = 32
 _DEAD_ZONE = 0.01
 _FEATURE_LIMIT = 8.0
 # Length of a beat where none is given, s.
-_BEAT_S = 0.5
+BEAT_S = 0.5
 
 
 def _feature_groups() -> torch.Tensor:
@@ -403,7 +403,7 @@ class RewardModel(nn.Module):
         unit_mask = last >= 0
         first, last = first.where(unit_mask, 0), last.where(unit_mask, 0)
         if beat_durations is None:
-            beat_durations = torch.full_like(features[..., 0], _BEAT_S)
+            beat_durations = torch.full_like(features[..., 0], BEAT_S)
         seconds = torch.zeros_like(features[:, :1, 0]).expand(n_edits, n_beats + 1)
         seconds = seconds.scatter_add(1, slot, beat_durations * beat_mask)[:, :n_beats]
 

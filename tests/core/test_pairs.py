@@ -8,7 +8,15 @@ from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, REORDER_4, EditDecisionList, Units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
-from editorbot_core.pairs import STRENGTH_WEIGHTS, information_gain, mutated, pair_batch, propose_pairs, rank_pairs
+from editorbot_core.pairs import (
+    STRENGTH_WEIGHTS,
+    few_cuts,
+    information_gain,
+    mutated,
+    pair_batch,
+    propose_pairs,
+    rank_pairs,
+)
 from editorbot_core.preferences import Preference
 from editorbot_core.rewards.learned import RewardConfig, RewardEnsemble
 from editorbot_core.songs import Song
@@ -111,6 +119,23 @@ def test_songs_too_short_for_two_edits_are_no_endless_loop():
 def test_impossible_requests_are_refused(songs, settings):
     with pytest.raises(ParameterError, match="ratios must be"):
         propose_pairs(songs, rng=np.random.default_rng(0), **settings)
+
+
+@pytest.mark.parametrize("ratio", [0.4, 0.7, 0.9])
+def test_few_cuts_keep_the_ends_and_meet_the_target(ratio):
+    song = make_song(4, 40)
+    for seed in range(20):
+        actions = few_cuts(song, ratio * song.duration, np.random.default_rng(seed))
+        edl = song.edl(actions, target_duration_s=ratio * song.duration)
+        assert actions[0] == actions[-1] == KEEP and set(actions.tolist()) <= {KEEP, CUT}
+        assert 2 <= len(edl.segments) <= 3
+        # A cut is drawn within about 2 % of the target or half a bar of what is left to cut.
+        assert edl.duration_s == pytest.approx(ratio * song.duration, abs=max(4.0, 0.06 * song.duration))
+
+
+def test_where_nothing_can_be_cut_few_cuts_keep_everything():
+    song = make_song(4, 8)
+    assert (few_cuts(song, 1.5 * song.duration, np.random.default_rng(0)) == KEEP).all()
 
 
 def test_mutations_are_playable_and_different():
