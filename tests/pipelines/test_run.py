@@ -81,6 +81,9 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     with pytest.MonkeyPatch.context() as patch:
+        # MLflow itself leaves the address it was last given in the environment.
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "EDITORBOT_DATABASE_URL", "EDITORBOT_STORAGE"):
+            patch.delenv(name, raising=False)
         yield Runs(tmp_path_factory.mktemp("pipeline"), patch)
 
 
