@@ -13,7 +13,7 @@ import torch
 
 from editorbot_core.commands import run_command, say
 from editorbot_core.config import Config, config_from_dict, get_default_config, overridden
-from editorbot_core.errors import ParameterError
+from editorbot_core.errors import EditorBotError, ParameterError
 from editorbot_core.history import close_log, open_log
 from editorbot_core.policy_files import save_policy
 from editorbot_core.progress import Progress, ProgressBars
@@ -199,6 +199,11 @@ def main(argv: Sequence[str] | None = None, *, from_registry: FromRegistry | Non
                 checkpoint=arguments.checkpoint,
                 reward_model=arguments.reward_model,
             )
+        except torch.OutOfMemoryError as error:
+            raise EditorBotError(
+                "the device ran out of memory: lower --batch_size (ppo.n_steps) and --set reward.pairs_per_song=...; "
+                f"more ppo.accumulation_steps need less memory too ({error})"
+            ) from error
         finally:
             bars.close()
         say(f"best    {result.policy_best}")

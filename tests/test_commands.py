@@ -79,6 +79,19 @@ def test_wrong_use_of_training_is_one_line_and_status_2(
     assert not (tmp_path / "models").exists()
 
 
+def test_out_of_memory_names_the_two_settings_to_lower(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer.RLHFTrainer, "train", exhausted)
+    assert trainer.main(["--data_dir", str(trained.songs), "--output_dir", str(tmp_path)]) == 1
+    said = last_line(capsys)
+    assert "--batch_size" in said
+    assert "reward.pairs_per_song" in said
+
+
 @pytest.mark.parametrize("arguments", [[], ["--algorithm", "magic"], ["--log_level", "LOUD"], ["--save_interval", "x"]])
 def test_flags_with_unusable_values_are_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
