@@ -17,14 +17,15 @@ import pyarrow.parquet as pq
 
 from editorbot_core.audio import AudioClip, mono_blocks, open_audio, path_to_text, resample
 from editorbot_core.beats import BeatGrid
+from editorbot_core.context import N_CONTEXT, beat_context
 from editorbot_core.errors import AudioError, EditorBotError, FormatError, ParameterError
 from editorbot_core.files import atomic_path
 from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
 from editorbot_core.spectral import FrameAnalyser, FrameFeatures
 from editorbot_core.stems import STEM_NAMES, stem_frames
-from editorbot_core.tracking import TRACKER, track_beats
+from editorbot_core.tracking import TRACKER, band_onsets, track_beats
 
-EXTRACTOR_VERSION = "1"
+EXTRACTOR_VERSION = "2"
 
 MIN_SONG_S = 4.0
 MIN_BEATS = 4
@@ -66,10 +67,12 @@ class BeatFeatures:
     Attributes:
         values: float32, shape (n_beats, 121), finite, columns as `FEATURE_NAMES`.
         grid: The beats the rows belong to.
+        context: float32, shape (n_beats, 102), finite, what structure is read from (see `context`), or None.
     """
 
     values: np.ndarray
     grid: BeatGrid
+    context: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check width, height and that every value is a number."""
@@ -80,6 +83,10 @@ class BeatFeatures:
         if bad.any():
             names = [FEATURE_NAMES[i] for i in np.flatnonzero(bad.any(axis=0))[:5]]
             raise ParameterError(f"features must be finite; {int(bad.sum())} are not, in {', '.join(names)}")
+        if self.context is not None and (
+            self.context.shape != (self.grid.n_beats, N_CONTEXT) or not np.isfinite(self.context).all()
+        ):
+            raise ParameterError(f"context must be finite, {(self.grid.n_beats, N_CONTEXT)}; got {self.context.shape}")
 
     @property
     def n_beats(self) -> int:
@@ -127,8 +134,13 @@ def _stem_columns(frames: FrameFeatures, first: np.ndarray, counts: np.ndarray) 
     return columns.reshape(len(first), -1)
 
 
-def frames_to_features(frames: FrameFeatures, grid: BeatGrid) -> BeatFeatures:
+def frames_to_features(frames: FrameFeatures, grid: BeatGrid, *, onsets: np.ndarray | None = None) -> BeatFeatures:
     """Average frame features over the beats of `grid`.
+
+    Args:
+        frames: Of the whole song.
+        grid: Its beats.
+        onsets: As `tracking.band_onsets`, if they are at hand.
 
     Raises:
         ParameterError: If the grid is not of this audio: the durations differ by more than 0.1 s.
@@ -153,7 +165,8 @@ def frames_to_features(frames: FrameFeatures, grid: BeatGrid) -> BeatFeatures:
     values = np.concatenate(
         [spectral, difference, _grid_columns(grid), _stem_columns(frames, first, counts)], axis=1
     ).astype(np.float32)
-    return BeatFeatures(values, grid)
+    context = beat_context(frames, grid, band_onsets(frames.mel) if onsets is None else onsets)
+    return BeatFeatures(values, grid, context)
 
 
 def _song_frames(analyser: FrameAnalyser, name: str, *, duration_s: float) -> FrameFeatures:
@@ -183,7 +196,8 @@ def extract_features(clip: AudioClip, grid: BeatGrid | None = None) -> BeatFeatu
     mono = clip.samples[0] if clip.n_channels == 1 else clip.samples.mean(axis=0, dtype=np.float32)
     analyser.push(resample(AudioClip(np.ascontiguousarray(mono)[None], clip.sample_rate), SAMPLE_RATE).samples[0])
     frames = _song_frames(analyser, "clip", duration_s=clip.duration_s)
-    return frames_to_features(frames, grid or track_beats(frames))
+    onsets = band_onsets(frames.mel)
+    return frames_to_features(frames, grid or track_beats(frames, onsets=onsets), onsets=onsets)
 
 
 @dataclass(frozen=True)
@@ -224,12 +238,13 @@ def analyse(path: Path | str, *, grid: BeatGrid | None = None) -> AnalysedSong:
             analyser.push(block)
     duration_s = stream.n_samples / stream.sample_rate
     frames = _song_frames(analyser, path_to_text(path), duration_s=duration_s)
+    onsets = band_onsets(frames.mel)
     if grid is None:
-        grid = track_beats(frames)
+        grid = track_beats(frames, onsets=onsets)
         if grid.n_beats < MIN_BEATS:
             raise AudioError(f"{path_to_text(path)}: {grid.n_beats} beats found; a song has at least {MIN_BEATS}")
     return AnalysedSong(
-        features=frames_to_features(frames, grid),
+        features=frames_to_features(frames, grid, onsets=onsets),
         sha256=stream.sha256,
         sample_rate=stream.sample_rate,
         n_channels=stream.n_channels,
@@ -245,6 +260,8 @@ def warm_up() -> None:
 
 
 _GRID_COLUMNS = ("beat_time_s", "beat_position")
+_CONTEXT_COLUMN = "context"
+_CONTEXT_TYPE = pa.list_(pa.field("item", pa.float16()), N_CONTEXT)
 _SCHEMA = "editorbot.features/1"
 _MAX_FILE_BYTES = 512 * 2**20
 _MAX_BEATS = 200_000
@@ -260,8 +277,8 @@ _EXTRACTION = {
 def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[str, str] | None = None) -> None:
     """Write the features of one song as Parquet, a row per beat, in one step.
 
-    Columns are `beat_time_s`, `beat_position` and `FEATURE_NAMES`. The schema's metadata holds how they were made, the
-    duration and confidence of the grid, and `metadata`.
+    Columns are `beat_time_s`, `beat_position`, `FEATURE_NAMES`, and `context`, a list per beat (half precision). The
+    schema's metadata holds how they were made, the duration and confidence of the grid, and `metadata`.
 
     Args:
         path: File to write.
@@ -283,6 +300,10 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
         pa.field("beat_position", pa.int64(), nullable=False),
     ]
     fields += [pa.field(name, pa.float32(), nullable=False) for name in FEATURE_NAMES]
+    if features.context is not None:
+        flat = pa.array(features.context.astype(np.float16).ravel())
+        columns.append(pa.FixedSizeListArray.from_arrays(flat, N_CONTEXT))
+        fields.append(pa.field(_CONTEXT_COLUMN, _CONTEXT_TYPE, nullable=False))
     table = pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=kept))
     with atomic_path(path) as temporary:
         pq.write_table(
@@ -332,7 +353,11 @@ def read_features(path: Path | str) -> StoredFeatures:
             confidence=float(metadata["confidence"]),
         )
         values = np.stack([table.column(name).to_numpy() for name in FEATURE_NAMES], axis=1)
-        return StoredFeatures(BeatFeatures(values, grid), metadata)
+        context = None
+        if _CONTEXT_COLUMN in table.column_names:
+            flat = table.column(_CONTEXT_COLUMN).combine_chunks().flatten().to_numpy()
+            context = flat.reshape(-1, N_CONTEXT).astype(np.float32)
+        return StoredFeatures(BeatFeatures(values, grid, context), metadata)
     except (OSError, KeyError, ValueError, pa.ArrowException, EditorBotError) as error:
         raise FormatError(f"{path}: not the features of a song: {error}; ingest the songs again") from error
 
@@ -341,13 +366,16 @@ def _check_layout(file: Any) -> dict[str, str]:
     """The metadata of a file whose columns, types and size are those of features."""
     schema = file.schema_arrow
     expected = [*_GRID_COLUMNS, *FEATURE_NAMES]
+    types = [pa.float64(), pa.int64(), *[pa.float32()] * N_FEATURES]
+    if schema.names[len(expected) :] == [_CONTEXT_COLUMN]:
+        expected.append(_CONTEXT_COLUMN)
+        types.append(_CONTEXT_TYPE)
     if schema.names != expected:
         different = [i for i, (a, b) in enumerate(zip(schema.names, expected, strict=False)) if a != b]
         where = f"; column {different[0]} is {schema.names[different[0]]!r}" if different else ""
         raise FormatError(f"{len(schema.names)} columns, expected {len(expected)} (2 of the grid, 121 features){where}")
-    types = [pa.float64(), pa.int64(), *[pa.float32()] * N_FEATURES]
     if schema.types != types:
-        raise FormatError("columns are not float64, int64 and 121 times float32")
+        raise FormatError("columns are not float64, int64, 121 times float32 and the context")
     if not 1 <= file.metadata.num_rows <= _MAX_BEATS:
         raise FormatError(f"{file.metadata.num_rows} rows; 1-{_MAX_BEATS} are read")
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}

@@ -74,6 +74,26 @@ def chroma_filters(tuning: float) -> np.ndarray:
     return np.ascontiguousarray(np.roll(weights, -3, axis=0)[:, :N_BINS])
 
 
+REGISTERS = ("bass", "middle", "treble")
+_REGISTER_EDGES_HZ = ((25.0, 45.0, 200.0, 280.0), (180.0, 250.0, 700.0, 950.0), (700.0, 950.0, 3600.0, 4400.0))
+
+
+def register_filters(tuning: float) -> list[tuple[int, np.ndarray]]:
+    """Chroma filters of three registers: first FFT bin and weights, float32 (n_bins, 12), of each.
+
+    Args:
+        tuning: Deviation from A = 440 Hz, fractions of a semitone.
+    """
+    filters, frequencies = chroma_filters(tuning), fft_frequencies()
+    registers = []
+    for edges in _REGISTER_EDGES_HZ:
+        gain = np.interp(frequencies, edges, (0.0, 1.0, 1.0, 0.0), left=0.0, right=0.0)
+        used = np.flatnonzero(gain)
+        weights = (filters * gain)[:, used[0] : used[-1] + 1].T
+        registers.append((int(used[0]), np.ascontiguousarray(weights, dtype=np.float32)))
+    return registers
+
+
 @cache
 def contrast_bands() -> np.ndarray:
     """First bin, end bin and number of averaged bins of the seven octave bands, int64 (7, 3) (Jiang et al. 2002)."""

@@ -6,6 +6,7 @@ can be deleted at any time, and an analysis that was interrupted goes on where i
 hexadecimal digits of the SHA-256 of the file; names are data and appear in no path.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from editorbot_core.analysing import Analysis, AnalysisPool, features_path
 from editorbot_core.annotations import find_annotation, load_annotation
@@ -22,8 +25,10 @@ from editorbot_core.errors import AudioError, FormatError, ParameterError
 from editorbot_core.features import EXTRACTOR_VERSION, BeatFeatures, analyse, read_features
 from editorbot_core.files import digest, read_json, sweep_temporaries, write_json
 from editorbot_core.progress import Progress
+from editorbot_core.shipped import weights_digest
 from editorbot_core.songs import Song
-from editorbot_core.structure import estimate_structure
+from editorbot_core.structure import STRUCTURE_VERSION, Structure, read_structure, remembered_structure
+from editorbot_core.structure_model import STRUCTURE_MODEL
 from editorbot_core.tracking import TRACKER
 
 BAR_CONFIDENCE = 0.25
@@ -243,20 +248,41 @@ def _records(paths: Sequence[Path], analyses: dict[Path, Analysis]) -> list[Song
     return records
 
 
-def _song(path: Path, sha256: str, features: BeatFeatures) -> Song:
-    """A song with its units (bars if the grid is trusted, else beats), its structure and its annotation."""
+def _song(path: Path, sha256: str, features: BeatFeatures, *, store: Path | None = None) -> Song:
+    """A song with its units (bars if the grid is trusted, else beats), its structure and its annotation.
+
+    With a store, the structure is read once and kept there.
+    """
     trusted = features.grid.confidence >= BAR_CONFIDENCE
     units = Units.bars(features.grid) if trusted else Units.beats(features.n_beats)
     annotation_path = find_annotation(path)
+    annotation = load_annotation(annotation_path) if annotation_path else None
+    work = annotation.track_id if annotation else ""
+
+    def read() -> Structure:
+        return read_structure(features, units, work=work)
+
+    if store is None:
+        structure = read()
+    else:
+        key = digest([weights_digest(STRUCTURE_MODEL), STRUCTURE_VERSION, work, _digest_of(features), trusted])
+        structure = remembered_structure(store / "structure" / f"{sha256[:16]}.npz", key, read)
     return Song(
         track_id=sha256[:16],
         path=path_to_text(path),
         sha256=sha256,
         features=features,
         units=units,
-        structure=estimate_structure(features.values, units),
-        annotation=load_annotation(annotation_path) if annotation_path else None,
+        structure=structure,
+        annotation=annotation,
     )
+
+
+def _digest_of(features: BeatFeatures) -> str:
+    hasher = hashlib.sha256()
+    for array in (features.values, features.grid.times, features.grid.positions, features.context):
+        hasher.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()
 
 
 def analyse_song(path: Path | str) -> Song:
@@ -283,8 +309,7 @@ def load_song(record: SongRecord, store: Path) -> Song:
     stored = read_features(path)
     if stored.metadata.get("sha256") != record.sha256:
         raise FormatError(f"{path}: features of another file; ingest the songs again")
-    features = stored.features
-    return _song(text_to_path(record.path), record.sha256, features)
+    return _song(text_to_path(record.path), record.sha256, stored.features, store=store)
 
 
 def load_songs(records: Sequence[SongRecord], store: Path) -> list[Song]:

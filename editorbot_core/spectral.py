@@ -28,6 +28,7 @@ from editorbot_core.filterbanks import (
     hann_window,
     integrated_loudness,
     loudness_weights,
+    register_filters,
     sparse_mel,
 )
 
@@ -63,6 +64,7 @@ class FrameFeatures:
         mfcc: float32 (F, 13).
         mfcc_delta: float32 (F, 13), slope over nine frames.
         chroma: float32 (F, 12), power per pitch class from C, largest = 1.
+        registers: float32 (F, 3, 12), power per pitch class in bass, middle and treble (`filterbanks.REGISTERS`).
         mel: float32 (F, 128), mel power spectrogram (Slaney).
         duration_s: Length of the audio, s.
         peak: Largest absolute sample.
@@ -81,6 +83,7 @@ class FrameFeatures:
     mfcc: np.ndarray
     mfcc_delta: np.ndarray
     chroma: np.ndarray
+    registers: np.ndarray
     mel: np.ndarray
     duration_s: float
     peak: float
@@ -331,6 +334,7 @@ class FrameAnalyser:
         self._held_power: list[np.ndarray] = []
         self._tuning: float | None = None
         self._chroma_filters = np.empty((0, 0), dtype=np.float32)
+        self._register_filters: list[tuple[int, np.ndarray]] = []
 
     def push(self, samples: np.ndarray) -> None:
         """Take the next samples, float32 (n,)."""
@@ -367,6 +371,7 @@ class FrameAnalyser:
             mfcc=mfcc,
             mfcc_delta=_slope(mfcc),
             chroma=self._take("chroma"),
+            registers=self._take("registers"),
             mel=mel,
             duration_s=self._n_samples / SAMPLE_RATE if duration_s is None else duration_s,
             peak=self._peak,
@@ -424,20 +429,25 @@ class FrameAnalyser:
             if self._n_frames >= _TUNING_FRAMES:
                 self._tuning = self._settle_tuning()
         else:
-            self._rows["chroma"].append(self._chroma(power))
+            self._add_chroma(power)
 
     def _settle_tuning(self) -> float:
         tuning = _tuning_of_histogram(self._tuning_histogram)
         self._chroma_filters = np.ascontiguousarray(chroma_filters(tuning).T.astype(np.float32))
+        self._register_filters = register_filters(tuning)
         self._held_power.reverse()
         while self._held_power:
-            self._rows["chroma"].append(self._chroma(self._held_power.pop()))
+            self._add_chroma(self._held_power.pop())
         return tuning
 
-    def _chroma(self, power: np.ndarray) -> np.ndarray:
+    def _add_chroma(self, power: np.ndarray) -> None:
         raw = power @ self._chroma_filters
         largest = raw.max(axis=1, keepdims=True)
-        return raw / np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0))
+        self._rows["chroma"].append(raw / np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0)))
+        registers = np.empty((len(power), len(self._register_filters), 12), dtype=np.float32)
+        for i, (first, weights) in enumerate(self._register_filters):
+            registers[:, i] = power[:, first : first + len(weights)] @ weights
+        self._rows["registers"].append(registers)
 
 
 def analyse_frames(samples: np.ndarray) -> FrameFeatures:

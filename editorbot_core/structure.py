@@ -1,30 +1,46 @@
 """Structure: for every unit, whether a phrase starts there, its place in the phrase, and which material it is.
 
-Estimated from the beat features alone, or taken from an annotation for labelling and judging. The estimate compares
-every unit with every other (Foote 2000), asks where repetitions begin and end (Serra et al. 2014), and weighs that
-evidence against the usual phrase lengths in a semi-Markov model, whose forward-backward pass gives the probabilities.
+`read_structure` is what songs are loaded with: a trained model reads bars, and where there are none (or no context was
+stored) `estimate_structure` reads the beat features with nothing trained. That estimate compares every unit with every
+other (Foote 2000) and asks where repetitions begin and end (Serra et al. 2014). Both weigh their evidence against the
+usual phrase lengths in a semi-Markov model, whose forward-backward pass gives probabilities. `annotated_structure` is
+the truth, for labelling and judging.
 
 Units are bars, or single beats where the grid is not trusted; then all lengths below, which count bars, are taken four
 times as long. Positions in a phrase count units, modulo 4.
 """
 
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from editorbot_core.annotations import Annotation
+from editorbot_core.bar_features import (
+    BEATS_PER_BAR,
+    bar_features,
+    later,
+    mean_ahead,
+    novelty,
+    standardise,
+    weigh_matches,
+)
 from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import Units
 from editorbot_core.errors import ParameterError
-from editorbot_core.features import FEATURE_INDEX, N_FEATURES
-
-N_PHASES = 4
-BEATS_PER_BAR = 4
+from editorbot_core.features import FEATURE_INDEX, N_FEATURES, BeatFeatures
+from editorbot_core.files import atomic_path
+from editorbot_core.structure_model import N_PHASES, StructureModel, shipped_structure_model
 
 _CHROMA = slice(FEATURE_INDEX["chroma_c"], FEATURE_INDEX["chroma_b"] + 1)
 _TIMBRE = slice(FEATURE_INDEX["mfcc_01"], FEATURE_INDEX["mfcc_13"] + 1)
 _RHYTHM = [FEATURE_INDEX[name] for name in ("onset_strength", "drums_energy", "bass_energy", "rms")]
+
+STRUCTURE_VERSION = 2
+"""Changes whenever the same weights and features would give another structure."""
 
 # Relative frequency of phrases of 1, 2, ..., 16 bars.
 _LENGTH_PRIOR = (0.3, 1.0, 0.6, 8.0, 1.0, 1.0, 0.4, 6.0, 0.6, 0.5, 0.1, 0.5, 0.1, 0.1, 0.1, 0.4)
@@ -47,6 +63,8 @@ _MATCH_SHARPNESS = 6.0
 _VOTE_SHARPNESS = 10.0
 _MIN_LAG_BARS = 2
 _SAME_MATERIAL = 0.4
+_SAME_LABEL = 0.5
+_SURE = 6.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,64 @@ def estimate_structure(values: np.ndarray, units: Units) -> Structure:
     )
 
 
+def read_structure(
+    features: BeatFeatures, units: Units, *, work: str = "", model: StructureModel | None = None
+) -> Structure:
+    """Structure of a song by the trained model, or estimated where the units are not bars.
+
+    Args:
+        features: With context.
+        units: How the beats are grouped.
+        work: The composition; a work of the model's training set is read by the network that has not seen it.
+        model: None for the one that comes with the package.
+    """
+    beats_per_unit = int(np.median(units.lengths))
+    if features.context is None or beats_per_unit == 1:
+        return estimate_structure(features.values, units)
+    model = model or shipped_structure_model()
+    found = model.probabilities(bar_features(features.values, features.context, units), work)
+    # A pick-up is before the first phrase, not in it.
+    pickup = int(units.n_units > 1 and units.lengths[0] < beats_per_unit)
+    odds = np.clip(found.start, 1e-6, 1 - 1e-6)
+    log_odds = np.clip(np.log(odds / (1 - odds)), -_SURE, _SURE)[pickup:]
+    length_log_prior = _length_log_prior(1)
+    posterior = _phrase_posterior(log_odds, length_log_prior)
+    phase = np.concatenate([np.eye(N_PHASES)[[N_PHASES - 1] * pickup], posterior.phase])
+    phase = 0.5 * (phase + found.phase)
+    starts = pickup + _likeliest_phrases(log_odds, length_log_prior)
+    cluster = np.pad(_phrase_clusters(found.same, starts, threshold=_SAME_LABEL), (pickup, 0), mode="edge")
+    certainty = (phase.max(axis=1).mean() - 1 / N_PHASES) / (1 - 1 / N_PHASES)
+    return Structure(
+        phrase_start=(0.5 * (found.start + np.pad(posterior.start, (pickup, 0)))).astype(np.float32),
+        phase=(phase / phase.sum(axis=1, keepdims=True)).astype(np.float32),
+        cluster=cluster,
+        confidence=float(np.clip(certainty, 0.0, 1.0)),
+    )
+
+
+def remembered_structure(path: Path, key: str, read: Callable[[], Structure]) -> Structure:
+    """The structure kept at `path` if it was kept under `key`; otherwise what `read` gives, which is kept there."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            if str(kept["key"]) == key:
+                return Structure(kept["phrase_start"], kept["phase"], kept["cluster"], float(kept["confidence"]))
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, ParameterError):
+        # Missing or damaged: it only saves work.
+        pass
+    structure = read()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            key=key,
+            phrase_start=structure.phrase_start,
+            phase=structure.phase,
+            cluster=structure.cluster,
+            confidence=structure.confidence,
+        )
+    return structure
+
+
 class _Similarities(NamedTuple):
     """Cosine similarity of every two units, float64 (n_units, n_units), of four kinds."""
 
@@ -172,12 +248,12 @@ def _similarities(values: np.ndarray, units: Units, beats_per_unit: int) -> _Sim
         return rows @ rows.T
 
     harmony = cosines(chroma)
-    timbre = cosines(_standardise(values[:, _TIMBRE]))
+    timbre = cosines(standardise(values[:, _TIMBRE]))
     return _Similarities(
         material=0.6 * harmony + 0.4 * timbre,
         harmony=harmony,
         timbre=timbre,
-        rhythm=cosines(_standardise(values[:, _RHYTHM])),
+        rhythm=cosines(standardise(values[:, _RHYTHM])),
     )
 
 
@@ -190,98 +266,38 @@ def _phrase_start_log_odds(similarity: _Similarities, bar: int) -> np.ndarray:
         "repetition_start_2": repetition_start,
         "repetition_start_4": _repetition_start(material, 4 * bar, bar, min_lag),
         "repetition_end": _repetition_end(material, 4 * bar, bar, min_lag),
-        "repetition_vote": _vote(material, _standardise(repetition_start), bar),
-        "timbre_novelty": _novelty(similarity.timbre, 2 * bar),
-        "novelty": _novelty(material, 4 * bar),
-        "rhythm_novelty": _novelty(similarity.rhythm, 4 * bar),
+        "repetition_vote": _vote(material, standardise(repetition_start), bar),
+        "timbre_novelty": novelty(similarity.timbre, 2 * bar),
+        "novelty": novelty(material, 4 * bar),
+        "rhythm_novelty": novelty(similarity.rhythm, 4 * bar),
     }
     total = sum(
-        (weight * _standardise(evidence[name]) for name, weight in _EVIDENCE_WEIGHTS.items()),
+        (weight * standardise(evidence[name]) for name, weight in _EVIDENCE_WEIGHTS.items()),
         start=np.zeros(len(material)),
     )
     padded = np.pad(total, 1, mode="edge")
     return total - _SHARPENING * (padded[:-2] + padded[2:]) + _BIAS
 
 
-def _standardise(x: np.ndarray) -> np.ndarray:
-    """Zero mean and unit deviation along the first axis; columns that do not vary become 0."""
-    deviation = x.std(axis=0)
-    varies = deviation > 1e-6 * (1.0 + np.abs(x).max(axis=0))
-    return np.where(varies, (x - x.mean(axis=0)) / np.where(varies, deviation, 1.0), 0.0)
-
-
-def _novelty(similarity: np.ndarray, width: int) -> np.ndarray:
-    """Checkerboard novelty: likeness within the `width` units before and after, less that between them (Foote 2000)."""
-    n = len(similarity)
-    sums = np.zeros((n + 1, n + 1))
-    sums[1:, 1:] = similarity.cumsum(axis=0).cumsum(axis=1)
-    here = np.arange(n)
-    low, high = np.maximum(here - width, 0), np.minimum(here + width, n)
-
-    def block_sum(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
-        return sums[b, d] - sums[a, d] - sums[b, c] + sums[a, c]
-
-    before, after = here - low, high - here
-    diagonal = np.concatenate([[0.0], np.diagonal(similarity).cumsum()])
-    within = [
-        (block_sum(a, b, a, b) - (diagonal[b] - diagonal[a])) / np.maximum(count * (count - 1), 1)
-        for a, b, count in ((low, here, before), (here, high, after))
-    ]
-    between = block_sum(low, here, here, high) / np.maximum(before * after, 1)
-    return np.where(before > 0, 0.5 * (within[0] + within[1]) - between, 0.0)
-
-
-def _mean_ahead(similarity: np.ndarray, width: int) -> np.ndarray:
-    """How alike the next `width` units are from every two units on, up to the end of the song; (n, n)."""
-    n = len(similarity)
-    total = np.zeros_like(similarity)
-    for step in range(min(width, n)):
-        total[: n - step, : n - step] += similarity[step:, step:]
-    left = n - np.arange(n)
-    return total / np.minimum(width, np.minimum(left[:, None], left[None]))
-
-
-def _later(matrix: np.ndarray, steps: int) -> np.ndarray:
-    """`matrix` moved `steps` down and right, so that (i, j) holds what was at (i - steps, j - steps), else 0."""
-    out = np.zeros_like(matrix)
-    if steps < len(matrix):
-        out[steps:, steps:] = matrix[: len(matrix) - steps, : len(matrix) - steps]
-    return out
-
-
-def _weigh_matches(
-    likeness: np.ndarray, gain: np.ndarray, *, sharpness: float, min_lag: int, min_left: int = 1, min_past: int = 0
-) -> np.ndarray:
-    """Mean of `gain` over the units alike to each unit, weighted by exp(sharpness * likeness); (n,).
-
-    Only pairs count that are `min_lag` apart and have `min_left` units left and `min_past` units before them.
-    """
-    unit = np.arange(len(likeness))
-    usable = (unit >= min_past) & (len(likeness) - unit >= min_left)
-    pairs = (np.abs(unit[:, None] - unit[None]) >= min_lag) & usable[:, None] & usable[None]
-    weights = np.exp(sharpness * likeness) * pairs
-    return (weights * gain).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
-
-
 def _repetition_start(similarity: np.ndarray, width: int, bar: int, min_lag: int) -> np.ndarray:
     """'A repetition starts here': the units ahead have a match, and what came before the match is different."""
-    ahead = _mean_ahead(similarity, width)
-    before = _later(_mean_ahead(similarity, bar), bar)
-    return _weigh_matches(ahead, ahead - before, sharpness=_MATCH_SHARPNESS, min_lag=min_lag, min_left=2 * bar)
+    ahead = mean_ahead(similarity, width)
+    before = later(mean_ahead(similarity, bar), bar)
+    return weigh_matches(ahead, ahead - before, sharpness=_MATCH_SHARPNESS, min_lag=min_lag, min_left=2 * bar)
 
 
 def _repetition_end(similarity: np.ndarray, width: int, bar: int, min_lag: int) -> np.ndarray:
     """'A repetition ended before here': the units behind have a match, and the match goes on differently."""
-    behind = _later(_mean_ahead(similarity, width), width)
-    ahead = _mean_ahead(similarity, bar)
-    return _weigh_matches(behind, behind - ahead, sharpness=_MATCH_SHARPNESS, min_lag=min_lag, min_past=width)
+    behind = later(mean_ahead(similarity, width), width)
+    ahead = mean_ahead(similarity, bar)
+    return weigh_matches(behind, behind - ahead, sharpness=_MATCH_SHARPNESS, min_lag=min_lag, min_past=width)
 
 
 def _vote(similarity: np.ndarray, values: np.ndarray, bar: int) -> np.ndarray:
     """What units say, (n,), averaged over those alike to each unit, so that repeats decide together."""
-    ahead = _mean_ahead(similarity, 2 * bar)
+    ahead = mean_ahead(similarity, 2 * bar)
     gain = np.broadcast_to(values, similarity.shape)
-    return _weigh_matches(ahead, gain, sharpness=_VOTE_SHARPNESS, min_lag=_MIN_LAG_BARS * bar)
+    return weigh_matches(ahead, gain, sharpness=_VOTE_SHARPNESS, min_lag=_MIN_LAG_BARS * bar)
 
 
 def _repetition_strength(similarity: np.ndarray, width: int, min_lag: int) -> float:
@@ -289,7 +305,7 @@ def _repetition_strength(similarity: np.ndarray, width: int, min_lag: int) -> fl
     n = len(similarity)
     if n < width + min_lag:
         return 0.0
-    ahead = _mean_ahead(similarity, width)[: n - width + 1, : n - width + 1]
+    ahead = mean_ahead(similarity, width)[: n - width + 1, : n - width + 1]
     unit = np.arange(len(ahead))
     best = np.where(np.abs(unit[:, None] - unit[None]) >= min_lag, ahead, -1.0).max(axis=1)
     return float(np.clip((best.mean() - 0.25) / 0.35, 0.0, 1.0))
@@ -358,8 +374,8 @@ def _likeliest_phrases(log_odds: np.ndarray, length_log_prior: np.ndarray) -> np
     return np.array(starts[::-1], dtype=np.int64)
 
 
-def _phrase_clusters(similarity: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Material of every unit from the first start on, int64: phrases joined by average linkage.
+def _phrase_clusters(similarity: np.ndarray, starts: np.ndarray, *, threshold: float = _SAME_MATERIAL) -> np.ndarray:
+    """Material of every unit from the first start on, int64: phrases joined by average linkage down to `threshold`.
 
     Two phrases are as alike as their units, aligned at the start, are on average over the shorter one.
     """
@@ -376,7 +392,7 @@ def _phrase_clusters(similarity: np.ndarray, starts: np.ndarray) -> np.ndarray:
         linkage = members @ alike @ members.T / (sizes[:, None] * sizes[None])
         np.fill_diagonal(linkage, -np.inf)
         a, b = sorted(divmod(int(linkage.argmax()), len(members)))
-        if linkage[a, b] < _SAME_MATERIAL:
+        if linkage[a, b] < threshold:
             break
         members[a] += members[b]
         members = np.delete(members, b, axis=0)

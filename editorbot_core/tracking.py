@@ -8,8 +8,8 @@ log-normal tempo prior and the autocorrelation of the song's own activation. Whi
 changes of harmony and bass and by low against high onsets, as the best path through the positions of bars of three and
 four.
 
-`grid_hypotheses` lists several readings of a song (half and double tempo, other phases); `track_beats` takes the
-first.
+Half and double tempo, the off-beat and every other phase of the bars are readings of the same song; a trained model
+ranks them (`grid_ranking`), and `track_beats` takes the first.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,13 +21,20 @@ from numba import njit
 
 from editorbot_core.beats import BeatGrid
 from editorbot_core.filterbanks import FRAME_RATE, N_MELS
+from editorbot_core.grid_ranking import (
+    METRES,
+    Instants,
+    Reading,
+    cosine_novelty,
+    reading_features,
+    reading_probabilities,
+)
 from editorbot_core.spectral import FrameFeatures
 
-TRACKER = "semi-markov-1"
+TRACKER = "semi-markov-2"
 
 ACTIVATION_RATE = 2 * FRAME_RATE
-_BAND_EDGES = (0, 8, 20, 36, 60, 90, N_MELS)
-_METRES = (4, 3)
+BAND_EDGES = (0, 8, 20, 36, 60, 90, N_MELS)
 _PERIODICITY_WINDOW_S = 10.0
 _CHUNK_FRAMES = 4_096
 
@@ -52,7 +59,8 @@ class TrackerConfig:
         bar_change_cost: Cost of a bar that is cut short, in units of the bar evidence.
         triple_cost: Advantage in evidence that a metre of three needs over one of four.
         level_change_cost: Advantage in evidence that double or half the tempo needs.
-        max_level_bpm: Fastest tempo that doubling may give.
+        min_level_bpm: Slowest tempo of a reading other than the tracker's own.
+        max_level_bpm: Fastest tempo of such a reading.
     """
 
     compression: float = 100.0
@@ -70,7 +78,8 @@ class TrackerConfig:
     bar_change_cost: float = 24.0
     triple_cost: float = 0.15
     level_change_cost: float = 0.7
-    max_level_bpm: float = 180.0
+    min_level_bpm: float = 40.0
+    max_level_bpm: float = 240.0
 
 
 class GridHypothesis(NamedTuple):
@@ -78,13 +87,14 @@ class GridHypothesis(NamedTuple):
 
     Attributes:
         grid: Its beats and bars.
-        level: Beats per beat of the tracker's own reading: 1, 2 (midpoints added) or 0.5 (every second beat).
-        score: Evidence for its bars, in deviations, less the costs of what is unusual; higher is better.
+        level: Beats per beat of the tracker's own reading: 1, 2 (midpoints added), 0.5 (every second beat), or 1.5 for
+            the midpoints alone.
+        probability: That it is the right one among those listed.
     """
 
     grid: BeatGrid
     level: float
-    score: float
+    probability: float
 
 
 def _moving_mean(values: np.ndarray, width: int) -> np.ndarray:
@@ -111,7 +121,7 @@ def band_onsets(mel: np.ndarray, *, compression: float = 100.0) -> np.ndarray:
         mel: Mel power spectrogram, float32 (F, 128).
         compression: Gain before the logarithm, relative to the mean power.
     """
-    starts, widths = np.array(_BAND_EDGES[:-1]), np.diff(_BAND_EDGES).astype(np.float32)
+    starts, widths = np.array(BAND_EDGES[:-1]), np.diff(BAND_EDGES).astype(np.float32)
     bands = np.zeros((len(mel), len(starts)), dtype=np.float32)
     bounds = [(low, min(low + _CHUNK_FRAMES + 1, len(mel))) for low in range(0, max(len(mel) - 1, 0), _CHUNK_FRAMES)]
     for (low, high), level in zip(bounds, _levels(mel, bounds, compression), strict=True):
@@ -220,29 +230,7 @@ def _standardise(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / (values.std() + 1e-9)
 
 
-def _novelty(rows: np.ndarray) -> np.ndarray:
-    """Cosine distance of every row from the one before; the first row's is 0."""
-    unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9)
-    return np.concatenate([[0.0], 1.0 - (unit[1:] * unit[:-1]).sum(axis=1)])
-
-
-class _BeatSums(NamedTuple):
-    """What is summed over the intervals that start at `times`, for whichever beats are chosen from them.
-
-    Attributes:
-        times: Beats and the midpoints between them, s, (n,).
-        chroma: Power per pitch class, (n, 12).
-        timbre: Compressed mel spectrogram, (n, 128).
-        onsets: Largest onset near each time, per band, (n, 6).
-    """
-
-    times: np.ndarray
-    chroma: np.ndarray
-    timbre: np.ndarray
-    onsets: np.ndarray
-
-
-def _beat_sums(times: np.ndarray, frames: FrameFeatures, onsets: np.ndarray, *, compression: float) -> _BeatSums:
+def _instants(times: np.ndarray, frames: FrameFeatures, onsets: np.ndarray, *, compression: float) -> Instants:
     """Sums of frame features from each of `times` to the next, the last to the end of the audio."""
     first = np.minimum(np.round(times * FRAME_RATE).astype(np.int64), frames.n_frames - 1)
     edges = np.append(first, frames.n_frames)
@@ -254,10 +242,10 @@ def _beat_sums(times: np.ndarray, frames: FrameFeatures, onsets: np.ndarray, *, 
     for i, level in zip(blocks, _levels(frames.mel, bounds, compression), strict=True):
         timbre[i : i + per_block] = np.add.reduceat(level, first[i : i + per_block] - first[i], axis=0)
     around = np.clip(first[:, None] + np.arange(-2, 4)[None], 0, frames.n_frames - 1)
-    return _BeatSums(times, np.add.reduceat(frames.chroma, first, axis=0), timbre, onsets[around].max(axis=1))
+    return Instants(times, np.add.reduceat(frames.chroma, first, axis=0), timbre, onsets[around].max(axis=1))
 
 
-def bar_evidence(chosen: np.ndarray, sums: _BeatSums) -> np.ndarray:
+def bar_evidence(chosen: np.ndarray, sums: Instants) -> np.ndarray:
     """How much every beat looks like the first of a bar, float64 (n_beats,), mean 0 and deviation 1.
 
     Args:
@@ -268,8 +256,8 @@ def bar_evidence(chosen: np.ndarray, sums: _BeatSums) -> np.ndarray:
     timbre = np.add.reduceat(sums.timbre, chosen, axis=0)
     onsets = sums.onsets[chosen]
     return _standardise(
-        _standardise(_novelty(chroma))
-        + 0.7 * _standardise(_novelty(timbre - timbre.mean(axis=0)))
+        _standardise(cosine_novelty(chroma))
+        + 0.7 * _standardise(cosine_novelty(timbre - timbre.mean(axis=0)))
         + _standardise(onsets[:, 0])
         - 0.5 * _standardise(onsets[:, -1])
         + 0.5 * _standardise(onsets.sum(axis=1))
@@ -321,52 +309,75 @@ def _with_midpoints(times: np.ndarray) -> np.ndarray:
     return out
 
 
-def _readings(n_beats: int) -> list[tuple[float, np.ndarray]]:
-    """The tracker's beats, with midpoints, and every second of them, as indices into beats with midpoints."""
+def _pulses(n_beats: int) -> list[tuple[float, np.ndarray]]:
+    """Level and indices into beats with midpoints: the tracker's beats, with midpoints, every second, the midpoints."""
     fine = np.arange(2 * n_beats - 1)
-    readings = [(1.0, fine[::2])]
+    pulses = [(1.0, fine[::2])]
     if n_beats >= 2:
-        readings.append((2.0, fine))
+        pulses.append((2.0, fine))
     if n_beats >= 8:
-        readings += [(0.5, fine[::4]), (0.5, fine[2::4])]
-    return readings
+        pulses += [(0.5, fine[::4]), (0.5, fine[2::4]), (1.5, fine[1::2])]
+    return pulses
 
 
-def grid_hypotheses(frames: FrameFeatures, *, config: TrackerConfig | None = None) -> list[GridHypothesis]:
-    """Readings of the song, best first: the tracker's tempo, double and half; bars of four and three at every phase.
-
-    The first carries a confidence, which grows with its lead over the second; the confidence of the others is 0.
+def find_readings(
+    frames: FrameFeatures, onsets: np.ndarray, activation: np.ndarray, *, config: TrackerConfig
+) -> tuple[Instants, list[Reading]]:
+    """Readings of the song: the tracker's tempo, double, half and the off-beat; bars of four and three at every phase.
 
     Args:
         frames: Frame features of the song.
+        onsets: As `band_onsets`.
+        activation: As `beat_activation`.
         config: Constants of the tracker.
     """
-    config = config or TrackerConfig()
-    onsets = band_onsets(frames.mel, compression=config.compression)
-    activation = beat_activation(onsets, config=config)
     beats = beat_frames(activation, config=config) / ACTIVATION_RATE
     beats = _without_silence(beats[beats < frames.duration_s - 1e-3], frames)
-    sums = _beat_sums(_with_midpoints(beats), frames, onsets, compression=config.compression)
-    found = []
-    for factor, chosen in _readings(len(beats)):
-        times = sums.times[chosen]
+    instants = _instants(_with_midpoints(beats), frames, onsets, compression=config.compression)
+    readings = []
+    for level, chosen in _pulses(len(beats)):
+        times = instants.times[chosen]
         tempo = 60.0 / np.median(np.diff(times)) if len(times) > 1 else 0.0
-        if factor != 1.0 and not config.min_bpm <= tempo <= config.max_level_bpm:
+        if level != 1.0 and not config.min_level_bpm <= tempo <= config.max_level_bpm:
             continue
-        evidence = bar_evidence(chosen, sums)
-        for metre in _METRES:
+        evidence = bar_evidence(chosen, instants)
+        for metre in METRES:
             best = _bar_positions(evidence, metre, config.bar_change_cost)
             for shift in range(metre):
                 positions = (best - 1 + shift) % metre + 1
                 score = _bar_score(evidence, positions, metre=metre, config=config)
-                found.append((score - config.level_change_cost * (factor != 1.0), factor, times, positions))
-    found.sort(key=lambda reading: -reading[0])
-    confidences = [0.0] * len(found)
-    confidences[0] = _confidence(found[0][0] - found[1][0], activation, found[0][2])
-    return [
-        GridHypothesis(BeatGrid(times, positions, frames.duration_s, confidence), factor, score)
-        for (score, factor, times, positions), confidence in zip(found, confidences, strict=True)
-    ]
+                score -= config.level_change_cost * (level != 1.0)
+                readings.append(Reading(chosen, positions, metre, level, score))
+    return instants, readings
+
+
+def grid_hypotheses(
+    frames: FrameFeatures, *, onsets: np.ndarray | None = None, config: TrackerConfig | None = None
+) -> list[GridHypothesis]:
+    """Readings of the song, likeliest first.
+
+    The first carries a confidence; the confidence of the others is 0.
+
+    Args:
+        frames: Frame features of the song.
+        onsets: As `band_onsets`, if they are at hand.
+        config: Constants of the tracker.
+    """
+    config = config or TrackerConfig()
+    if onsets is None:
+        onsets = band_onsets(frames.mel, compression=config.compression)
+    activation = beat_activation(onsets, config=config)
+    instants, readings = find_readings(frames, onsets, activation, config=config)
+    probabilities = reading_probabilities(reading_features(instants, readings))
+    order = np.argsort(-probabilities, kind="stable")
+    hypotheses = []
+    for rank, i in enumerate(order):
+        reading, probability = readings[i], float(probabilities[i])
+        times = instants.times[reading.chosen]
+        confidence = 0.0 if rank else probability * _pulse_clarity(activation, times)
+        grid = BeatGrid(times, reading.positions, frames.duration_s, confidence)
+        hypotheses.append(GridHypothesis(grid, reading.level, probability))
+    return hypotheses
 
 
 def _periodicity(activation: np.ndarray, times: np.ndarray) -> float:
@@ -379,17 +390,12 @@ def _periodicity(activation: np.ndarray, times: np.ndarray) -> float:
     return float(np.mean([_autocorrelation(window, interval + 4)[near].max() for window in windows]))
 
 
-def _confidence(lead: float, activation: np.ndarray, times: np.ndarray) -> float:
-    """How far to trust a grid.
-
-    Music has beats that stand out, is periodic (0.5-0.8; noise 0.1), and its bars lead over their shifts by more than
-    chance explains.
-    """
+def _pulse_clarity(activation: np.ndarray, times: np.ndarray) -> float:
+    """How much the song has a beat at all, in [0, 1]: its beats stand out, and it is periodic (0.5-0.8; noise 0.1)."""
     on_beat = np.minimum(np.round(times * ACTIVATION_RATE).astype(np.int64), len(activation) - 1)
     standing_out = np.clip((activation[on_beat].mean() - activation.mean()) / 0.15, 0.0, 1.0)
     periodic = np.clip((_periodicity(activation, times) - 0.1) / 0.3, 0.0, 1.0)
-    leading = 1.0 / (1.0 + np.exp(-(lead - 0.1 - 1.0 / np.sqrt(len(times))) / 0.12))
-    return float(standing_out * periodic * leading)
+    return float(standing_out * periodic)
 
 
 def _without_silence(times: np.ndarray, frames: FrameFeatures) -> np.ndarray:
@@ -401,11 +407,14 @@ def _without_silence(times: np.ndarray, frames: FrameFeatures) -> np.ndarray:
     return inside if len(inside) else times[:1]
 
 
-def track_beats(frames: FrameFeatures, *, config: TrackerConfig | None = None) -> BeatGrid:
+def track_beats(
+    frames: FrameFeatures, *, onsets: np.ndarray | None = None, config: TrackerConfig | None = None
+) -> BeatGrid:
     """The beats and bars of a song.
 
     Args:
         frames: Frame features of the song.
+        onsets: As `band_onsets`, if they are at hand.
         config: Constants of the tracker.
     """
-    return grid_hypotheses(frames, config=config)[0].grid
+    return grid_hypotheses(frames, onsets=onsets, config=config)[0].grid
