@@ -9,7 +9,7 @@ import pytest
 
 from editorbot_core.annotations import Annotation, Section
 from editorbot_core.audio import AudioClip, write_audio
-from editorbot_core.baselines import BASELINES, dp_bars, keep_all, one_cut, truncate_and_fade
+from editorbot_core.baselines import dp_bars, keep_all, one_cut, truncate_and_fade
 from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import CUT, KEEP, Segment, Units
 from editorbot_core.errors import ParameterError
@@ -33,6 +33,7 @@ from editorbot_core.metrics import (
     smoothness,
     step_percentiles,
 )
+from editorbot_core.opponents import BASELINES
 from editorbot_core.songs import Song
 from editorbot_core.structure import Structure
 
