@@ -13,7 +13,8 @@ starts; only edits that meet the target to `TOLERANCE` and half a unit count. Th
        the song, so that changes of harmony that were heard before are free; 1 for a random pair of pairs
     b  1 if the place in the bar does not continue, else 0
     p  1 - phase_exit . phase_entry, the probability that the place mod 4 in the phrase does not continue
-    q  1 - sqrt(start_exit start_entry), from the probabilities that a phrase starts
+    q  1 - sqrt(end_exit start_entry), from the probabilities that a phrase starts at the entry and that one starts at
+       the exit and another before it
 
 where the *exit* is the unit that would have followed and the *entry* the one that follows instead. Where the structure
 is unsure, p and q hardly differ between joins: smoothness decides, and further joins do not pay.
@@ -32,13 +33,12 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from editorbot_core.baselines import MAX_REPEATS, TOLERANCE, DPWeights, context_distances, dp_unit_actions
+from editorbot_core.baselines import TOLERANCE, DPWeights, context_distances, dp_unit_actions
 from editorbot_core.edits import CUT, KEEP, EditDecisionList, played_units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import FEATURE_NAMES
 from editorbot_core.songs import Song
 
-MAX_JOINS = 3
 STARTS_OF_THREE = 26
 # Places at which two joins are tried, and at which joins are compared to choose them.
 MAX_PLACES = 420
@@ -48,7 +48,7 @@ LIKELY_START = 0.5
 
 # Cheapest edits kept besides the cheapest with each join, for a choice of different ones.
 _POOL = 1024
-_MAX_POOL = 4096
+_MAX_POOL = 2048
 _CANDIDATE_DIFFERENCE = 0.04
 
 _SOUND = [
@@ -80,13 +80,13 @@ class SearchWeights:
     context: float = 1.0
     step: float = 0.5
     harmony: float = 0.5
-    bar_position: float = 1.0
-    phase: float = 1.5
-    phrase: float = 1.5
-    join: float = 0.1
-    length: float = 30.0
+    bar_position: float = 3.0
+    phase: float = 4.0
+    phrase: float = 6.0
+    join: float = 0.05
+    length: float = 60.0
     length_free: float = 0.005
-    coverage: float = 1.5
+    coverage: float = 6.0
     context_beats: int = 4
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class SearchWeights:
     @classmethod
     def light(cls) -> "SearchWeights":
         """Structure decides between joins that sound about as smooth."""
-        return cls(phase=0.6, phrase=0.4, coverage=0.6)
+        return cls(phase=1.5, phrase=1.0, coverage=1.0)
 
     @classmethod
     def acoustic(cls) -> "SearchWeights":
@@ -115,9 +115,9 @@ class SearchWeights:
         """Random weights: different edits, all of them defensible, for imitation and for pairs to compare."""
         base = cls.full()
         varied = ("context", "step", "harmony", "bar_position", "phase", "phrase", "join", "length", "coverage")
-        factors = np.exp(rng.normal(0.0, 0.5, len(varied)))
+        factors = np.exp(rng.normal(0.0, 0.7, len(varied)))
         weights = {name: float(getattr(base, name) * f) for name, f in zip(varied, factors, strict=True)}
-        structure = float(rng.choice([0.0, 0.3, 1.0], p=[0.2, 0.3, 0.5]))
+        structure = 0.0 if rng.random() < 0.15 else float(np.exp(rng.uniform(np.log(0.03), np.log(1.5))))
         for name in ("phase", "phrase", "coverage"):
             weights[name] *= structure
         return replace(base, **weights, context_beats=int(rng.integers(2, 6)))
@@ -192,8 +192,10 @@ def _cost_of_joins(song: Song, places: np.ndarray, weights: SearchWeights, *, ha
     cost += weights.bar_position * (positions[:, None] != positions[None])
     phase = song.structure.phase[places].astype(np.float64)
     cost += weights.phase * (1.0 - phase @ phase.T)
-    start = np.sqrt(song.structure.phrase_start[places].astype(np.float64))
-    cost += weights.phrase * (1.0 - start[:, None] * start[None])
+    start = song.structure.phrase_start.astype(np.float64)
+    # A phrase ends where one starts, unless it is the first.
+    end = start * (1.0 - np.append(1.0, np.cumprod(1.0 - start)[:-1]))
+    cost += weights.phrase * (1.0 - np.sqrt(end[places][:, None] * start[places][None]))
     return cost
 
 
@@ -247,8 +249,8 @@ class _Task(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _lost_clusters(task: _Task, ranges_s: np.ndarray, n_ranges: int) -> int:  # pragma: no cover - compiled
-    """Clusters of which no phrase is at least half heard once the ranges, in seconds, are removed."""
+def _lost_clusters(task: _Task, places: np.ndarray, n_ranges: int) -> int:  # pragma: no cover - compiled
+    """Clusters of which no phrase is at least half heard once the ranges between `places` are removed."""
     lost, heard, current = 0, True, np.int64(-1)
     for p in range(len(task.phrase_cluster)):
         if task.phrase_cluster[p] != current:
@@ -259,7 +261,8 @@ def _lost_clusters(task: _Task, ranges_s: np.ndarray, n_ranges: int) -> int:  # 
         start, end = task.phrase_start_s[p], task.phrase_end_s[p]
         removed = 0.0
         for r in range(n_ranges):
-            removed += max(0.0, min(end, ranges_s[2 * r + 1]) - max(start, ranges_s[2 * r]))
+            begin_s, end_s = task.times_s[places[2 * r]], task.times_s[places[2 * r + 1]]
+            removed += max(0.0, min(end, end_s) - max(start, begin_s))
         heard = removed <= 0.5 * (end - start) + 1e-9
     return lost + (not heard)
 
@@ -272,168 +275,131 @@ def _offer(
     n_ranges: int,
     found: np.ndarray,
     costs: np.ndarray,
-    size: int,
     with_join: np.ndarray,
     edit_with_join: np.ndarray,
-    ranges_s: np.ndarray,
-) -> int:  # pragma: no cover - compiled
-    """Add an edit to the heap of the cheapest and to the cheapest with each of its joins, if it is cheap enough.
+) -> None:  # pragma: no cover - compiled
+    """Put an edit among the cheapest and make it the cheapest with each of its joins, if it is cheap enough.
 
-    `base` is its cost without coverage. Returns the new size of the heap, whose first entry is the dearest.
+    `base` is its cost without coverage; `places` hold begin and end of each range, -1 where there are fewer.
     """
-    capacity = len(costs)
-    wanted = size < capacity or base < costs[0]
+    wanted = base < costs[-1]
     if len(with_join):
         for r in range(n_ranges):
             wanted = wanted or base < with_join[places[2 * r], places[2 * r + 1]]
     if not wanted:
-        return size
-    cost = base
-    if task.coverage > 0:
-        for k in range(2 * n_ranges):
-            ranges_s[k] = task.times_s[places[k]]
-        cost += task.coverage * _lost_clusters(task, ranges_s, n_ranges)
+        return
+    cost = base + task.coverage * _lost_clusters(task, places, n_ranges)
     if len(with_join):
         for r in range(n_ranges):
             a, b = places[2 * r], places[2 * r + 1]
             if cost < with_join[a, b]:
                 with_join[a, b] = cost
                 for k in range(6):
-                    edit_with_join[a, b, k] = places[k] if k < 2 * n_ranges else -1
-    if size < capacity:
-        at = size
-        size += 1
-        while at > 0 and costs[(at - 1) // 2] < cost:
-            parent = (at - 1) // 2
-            costs[at] = costs[parent]
-            found[at] = found[parent]
-            at = parent
-    elif cost < costs[0]:
-        at = 0
-        while True:
-            child = 2 * at + 1
-            if child >= size:
-                break
-            if child + 1 < size and costs[child + 1] > costs[child]:
-                child += 1
-            if costs[child] <= cost:
-                break
-            costs[at] = costs[child]
-            found[at] = found[child]
-            at = child
-    else:
-        return size
-    costs[at] = cost
-    for k in range(6):
-        found[at, k] = places[k] if k < 2 * n_ranges else -1
-    return size
+                    edit_with_join[a, b, k] = places[k]
+    if cost < costs[-1]:
+        at = len(costs) - 1
+        while at > 0 and costs[at - 1] > cost:
+            costs[at] = costs[at - 1]
+            for k in range(6):
+                found[at, k] = found[at - 1, k]
+            at -= 1
+        costs[at] = cost
+        for k in range(6):
+            found[at, k] = places[k]
 
 
 @numba.njit(cache=True)
 def _search(
     task: _Task, found: np.ndarray, costs: np.ndarray, with_join: np.ndarray, edit_with_join: np.ndarray
-) -> int:  # pragma: no cover - compiled
+) -> None:  # pragma: no cover - compiled
     """Try all edits.
 
     Args:
         task: What to search.
-        found: int64 (n_best, 6) to be filled with places: begin and end of each range, -1 where there are fewer.
-        costs: float64 (n_best,) to be filled.
-        with_join: float64 (n_places, n_places) of infinities, to be filled with the cost of the cheapest edit with each
-            join, or (0, 0) if that is not wanted; then edits dearer than the n_best cheapest are passed over early.
+        found: int64 (n_best, 6) to be filled with the cheapest edits, cheapest first: the places of begin and end of
+            each range, -1 where there are fewer.
+        costs: Infinities, float64 (n_best,), to be filled with what they cost.
+        with_join: Infinities, float64 (n_places, n_places), to be filled with the cost of the cheapest edit with each
+            join; (0, 0) if that is not wanted, and then joins too dear for the `n_best` cheapest are passed over early.
         edit_with_join: int64 (n_places, n_places, 6), those edits.
-
-    Returns:
-        How many were found; `found` and `costs` are a heap.
     """
     n = len(task.times_s)
-    times, cost = task.times_s, task.cost
-    places, ranges_s = np.full(6, -1, dtype=np.int64), np.zeros(6)
-    size = 0
+    times, cost, few = task.times_s, task.cost, task.few
+    surplus, tolerance = task.surplus_s, task.tolerance_s
+    places = np.full(6, -1, dtype=np.int64)
     prune = len(with_join) == 0
-    capacity = len(costs)
 
     # Cheapest join that leaves at a place, and at it or later.
-    leaving = np.full(n + 1, np.inf)
+    leaving = np.full(n + 2, np.inf)
     later = np.full(n + 2, np.inf)
     for a in range(n - 1, -1, -1):
         for b in range(a + 1, n):
             leaving[a] = min(leaving[a], cost[a, b])
         later[a] = min(later[a + 1], leaving[a])
 
-    if abs(task.surplus_s) <= task.tolerance_s:
-        base = task.length * max(0.0, abs(task.surplus_s) - task.free_s)
-        size = _offer(task, base, places, 0, found, costs, size, with_join, edit_with_join, ranges_s)
+    if abs(surplus) <= tolerance:
+        base = task.length * max(0.0, abs(surplus) - task.free_s)
+        _offer(task, base, places, 0, found, costs, with_join, edit_with_join)
     for a in range(n):
         for b in range(a + 1, n):
-            left = task.surplus_s - (times[b] - times[a])
-            if left < -task.tolerance_s:
-                break
-            if left <= task.tolerance_s:
-                base = cost[a, b] + task.length * max(0.0, abs(left) - task.free_s)
-                places[0], places[1] = a, b
-                size = _offer(task, base, places, 1, found, costs, size, with_join, edit_with_join, ranges_s)
-    for a in range(n):
-        for b in range(a + 1, n):
-            left = task.surplus_s - (times[b] - times[a])
-            if left < -task.tolerance_s:
+            left = surplus - (times[b] - times[a])
+            if left < -tolerance:
                 break
             first = cost[a, b]
-            if prune and size == capacity and first + later[b + 1] >= costs[0]:
-                continue
-            d_low = b + 2
-            for c in range(b + 1, n - 1):
-                while d_low < n and times[d_low] - times[c] < left - task.tolerance_s:
-                    d_low += 1
-                if d_low == n:
-                    break
-                if prune and size == capacity and first + leaving[c] >= costs[0]:
+            places[0], places[1] = a, b
+            # c = b stands for no second range.
+            low = b + 2
+            for c in range(b, n):
+                if c == b:
+                    if left <= tolerance:
+                        base = first + task.length * max(0.0, abs(left) - task.free_s)
+                        places[2], places[3] = -1, -1
+                        _offer(task, base, places, 1, found, costs, with_join, edit_with_join)
+                    if prune and first + later[b + 1] >= costs[-1]:
+                        break
                     continue
-                for d in range(max(d_low, c + 1), n):
+                while low < n and times[low] - times[c] < left - tolerance:
+                    low += 1
+                if low == n:
+                    break
+                if prune and first + leaving[c] >= costs[-1]:
+                    continue
+                for d in range(max(low, c + 1), n):
                     missed = left - (times[d] - times[c])
-                    if missed < -task.tolerance_s:
+                    if missed < -tolerance:
                         break
                     base = first + cost[c, d] + task.length * max(0.0, abs(missed) - task.free_s)
-                    if size == capacity and base >= costs[0]:
-                        if prune:
-                            continue
-                        if base >= with_join[a, b] and base >= with_join[c, d]:
-                            continue
-                    places[0], places[1], places[2], places[3] = a, b, c, d
-                    size = _offer(task, base, places, 2, found, costs, size, with_join, edit_with_join, ranges_s)
+                    if base < costs[-1] or (not prune and (base < with_join[a, b] or base < with_join[c, d])):
+                        places[2], places[3] = c, d
+                        _offer(task, base, places, 2, found, costs, with_join, edit_with_join)
 
-    few = task.few
-    k = len(few)
-    for i in range(k):
-        for j in range(i + 1, k):
-            left1 = task.surplus_s - (times[few[j]] - times[few[i]])
-            if left1 < -task.tolerance_s:
+    for i in range(len(few)):
+        for j in range(i + 1, len(few)):
+            left_1 = surplus - (times[few[j]] - times[few[i]])
+            cost_1 = cost[few[i], few[j]]
+            if left_1 < -tolerance:
                 break
-            cost1 = cost[few[i], few[j]]
-            if prune and size == capacity and cost1 + later[few[j]] >= costs[0]:
+            if prune and cost_1 + later[few[j]] >= costs[-1]:
                 continue
-            for l in range(j + 1, k):  # noqa: E741
-                for m in range(l + 1, k):
-                    left2 = left1 - (times[few[m]] - times[few[l]])
-                    if left2 < -task.tolerance_s:
+            for k in range(j + 1, len(few)):
+                for m in range(k + 1, len(few)):
+                    left_2 = left_1 - (times[few[m]] - times[few[k]])
+                    cost_2 = cost_1 + cost[few[k], few[m]]
+                    if left_2 < -tolerance:
                         break
-                    cost2 = cost1 + cost[few[l], few[m]]
-                    if prune and size == capacity and cost2 + later[few[m]] >= costs[0]:
+                    if prune and cost_2 + later[few[m]] >= costs[-1]:
                         continue
-                    for p in range(m + 1, k):
-                        for q in range(p + 1, k):
-                            missed = left2 - (times[few[q]] - times[few[p]])
-                            if missed < -task.tolerance_s:
+                    for p in range(m + 1, len(few)):
+                        for q in range(p + 1, len(few)):
+                            missed = left_2 - (times[few[q]] - times[few[p]])
+                            if missed < -tolerance:
                                 break
-                            if missed > task.tolerance_s:
-                                continue
-                            base = cost2 + cost[few[p], few[q]] + task.length * max(0.0, abs(missed) - task.free_s)
-                            places[0], places[1], places[2] = few[i], few[j], few[l]
-                            places[3], places[4], places[5] = few[m], few[p], few[q]
-                            size = _offer(
-                                task, base, places, 3, found, costs, size, with_join, edit_with_join, ranges_s
-                            )
-    return size
+                            if missed <= tolerance:
+                                base = cost_2 + cost[few[p], few[q]]
+                                base += task.length * max(0.0, abs(missed) - task.free_s)
+                                places[0], places[1], places[2] = few[i], few[j], few[k]
+                                places[3], places[4], places[5] = few[m], few[p], few[q]
+                                _offer(task, base, places, 3, found, costs, with_join, edit_with_join)
 
 
 class _Phrases(NamedTuple):
@@ -463,10 +429,7 @@ def _tolerance_s(song: Song, target_s: float) -> float:
 
 def _task(song: Song, target_s: float, places: np.ndarray, weights: SearchWeights) -> _Task:
     cost = _cost_of_joins(song, places, weights)
-    if weights.phrase > 0:
-        likely = -song.structure.phrase_start[places]
-    else:
-        likely = _cheapest_join(cost)
+    likely = -song.structure.phrase_start[places] if weights.phrase > 0 else _cheapest_join(cost)
     few = np.sort(np.argsort(likely, kind="stable")[:STARTS_OF_THREE])
     phrases = _phrases(song)
     return _Task(
@@ -507,10 +470,10 @@ def _enumerate(song: Song, target_s: float, weights: SearchWeights, n_best: int,
     n = len(places) if every_join else 0
     found, costs = np.full((n_best, 6), -1, dtype=np.int64), np.full(n_best, np.inf)
     with_join, edit_with_join = np.full((n, n), np.inf), np.full((n, n, 6), -1, dtype=np.int64)
-    size = _search(task, found, costs, with_join, edit_with_join)
-    reached = np.isfinite(with_join)
+    _search(task, found, costs, with_join, edit_with_join)
+    filled, reached = np.isfinite(costs), np.isfinite(with_join)
     both = _sorted(
-        np.concatenate([found[:size], edit_with_join[reached]]), np.concatenate([costs[:size], with_join[reached]])
+        np.concatenate([found[filled], edit_with_join[reached]]), np.concatenate([costs[filled], with_join[reached]])
     )
     return _Found(np.where(both.ranges >= 0, places[both.ranges], -1), both.costs)
 
@@ -526,14 +489,17 @@ def _actions(ranges: np.ndarray, n_units: int) -> np.ndarray:
 
 def _apart(actions: np.ndarray, n: int, min_difference: float) -> np.ndarray:
     """Rows, at most `n`, each of which treats that share of the units unlike every earlier one, int64."""
-    cut = (actions == CUT).astype(np.float32)
-    size = cut.sum(axis=1)
+    # Units between which no edit changes its mind are one column.
+    first = np.flatnonzero(np.append(True, (actions[:, 1:] != actions[:, :-1]).any(axis=0)))
+    lengths = np.diff(np.append(first, actions.shape[1]))
+    cut = ((actions[:, first] == CUT) * np.sqrt(lengths)).astype(np.float32)
+    size = (cut * cut).sum(axis=1)
     alive = np.ones(len(actions), dtype=bool)
     chosen: list[int] = []
     while len(chosen) < n and alive.any():
         row = int(alive.argmax())
         chosen.append(row)
-        alive &= (size + size[row] - 2 * cut @ cut[row]) / actions.shape[1] >= min_difference - 1e-9
+        alive &= (size + size[row] - 2 * cut @ cut[row]) / actions.shape[1] >= min_difference - 1e-5
         alive[row] = False
     return np.array(chosen, dtype=np.int64)
 
@@ -614,8 +580,8 @@ def search_edits(
         target_s: Duration asked for, s.
         weights: What counts.
         n_best: How many, at least 1.
-        min_difference: Share of the units, in [0, 1], that every edit treats unlike each cheaper one. Above 0, edits are
-            chosen from the 1024 cheapest and the cheapest with each join.
+        min_difference: Share of the units, in [0, 1], that every edit treats unlike each cheaper one. Above 0, edits
+            are chosen from the 1024 cheapest and the cheapest with each join.
 
     Raises:
         ParameterError: If a number is out of range.
