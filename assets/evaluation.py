@@ -42,8 +42,9 @@ def _editors(
     """The baselines, a random editor, our policies, and the champion if it is none of these."""
     import numpy as np
 
-    from editorbot_core.baselines import BASELINES, random_edit
+    from editorbot_core.baselines import random_edit
     from editorbot_core.editors import policy_editor
+    from editorbot_core.opponents import BASELINES
     from editorbot_core.policy_files import load_policy
     from editorbot_core.rewards.learned import load_reward
 

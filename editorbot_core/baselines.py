@@ -131,12 +131,34 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(squared, 0, out=squared)
 
 
-def join_costs(song: Song, units: Units, *, weights: DPWeights, rng: np.random.Generator | None = None) -> JoinCosts:
-    """Cost of every join between `units` of `song`.
+def context_distances(values: np.ndarray, exits: np.ndarray, entries: np.ndarray, *, weights: DPWeights) -> np.ndarray:
+    """How much a listener would hear change at every join from `exits` to `entries`, float32 (n_exits, n_entries).
 
-    The acoustic part compares what is heard after the join with what would have followed the exit, and what was heard
-    before the join with what precedes the entry in the source, beat by beat with weight falling as 1 / distance. The
-    differences are squared, so that two joins which can hardly be heard are cheaper than one that can.
+    What is heard after the join is compared with what would have followed the exit, and what was heard before the join
+    with what precedes the entry in the source, beat by beat with weight falling as 1 / distance. The differences are
+    squared, so that two joins which can hardly be heard are cheaper than one that can. 1 is the mean of two random
+    places.
+
+    Args:
+        values: Features, (n_beats, 121).
+        exits: Beats that would have followed, int64 (n_exits,).
+        entries: Beats that follow instead, int64 (n_entries,).
+        weights: Of timbre, harmony and level, and how many beats of context; the rest is not read.
+    """
+    x = _weighted_features(values, weights)
+    last_row = len(x) - 1
+    distances = np.zeros((len(exits), len(entries)), dtype=np.float32)
+    share = 1.0 / np.arange(1, weights.context_beats + 1)
+    share /= 2 * share.sum()
+    for k, part in enumerate(share):
+        after = _squared_distances(x[np.minimum(exits + k, last_row)], x[np.minimum(entries + k, last_row)])
+        before = _squared_distances(x[np.maximum(exits - 1 - k, 0)], x[np.maximum(entries - 1 - k, 0)])
+        distances += np.float32(part) * (after + before)
+    return distances
+
+
+def join_costs(song: Song, units: Units, *, weights: DPWeights, rng: np.random.Generator | None = None) -> JoinCosts:
+    """Cost of every join between `units` of `song`: what the listener hears change, and what `weights` add to it.
 
     Args:
         song: Features and structure.
@@ -144,18 +166,10 @@ def join_costs(song: Song, units: Units, *, weights: DPWeights, rng: np.random.G
         weights: What counts.
         rng: Source of the disturbance, needed if `weights.noise` is not 0.
     """
-    x = _weighted_features(song.features.values, weights)
-    last_row = len(x) - 1
     entry = units.first_beats
     # The beat that would have followed each unit; after the last unit the song stays at its last beat.
-    follow = np.append(entry[1:], last_row)
-    jump = np.zeros((units.n_units, units.n_units), dtype=np.float32)
-    share = 1.0 / np.arange(1, weights.context_beats + 1)
-    share /= 2 * share.sum()
-    for k, part in enumerate(share):
-        after = _squared_distances(x[np.minimum(follow + k, last_row)], x[np.minimum(entry + k, last_row)])
-        before = _squared_distances(x[np.maximum(follow - 1 - k, 0)], x[np.maximum(entry - 1 - k, 0)])
-        jump += np.float32(part) * (after + before)
+    follow = np.append(entry[1:], song.grid.n_beats - 1)
+    jump = context_distances(song.features.values, follow, entry, weights=weights)
     if weights.noise > 0:
         if rng is None:
             raise ParameterError("weights.noise is not 0, so an rng is needed")
@@ -426,12 +440,3 @@ def random_edit(song: Song, target_s: float, *, rng: np.random.Generator) -> Edi
     if not np.isfinite(target_s) or target_s <= 0:
         raise ParameterError(f"target_s must be positive; got {target_s}")
     return song.edl(random_unit_actions(song, target_s, rng=rng), target_duration_s=target_s, model={"name": "random"})
-
-
-BASELINES: dict[str, Editor] = {
-    "keep_all": keep_all,
-    "truncate_fade": truncate_and_fade,
-    "one_cut": one_cut,
-    "dp_beats": dp_beats,
-    "dp_bars": dp_bars,
-}

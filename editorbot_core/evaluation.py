@@ -19,12 +19,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from editorbot_core.audio import AudioClip, read_audio
-from editorbot_core.baselines import BASELINES, Editor
+from editorbot_core.baselines import Editor
 from editorbot_core.commands import run_command, say
 from editorbot_core.errors import AudioError, ParameterError
 from editorbot_core.files import atomic_path, write_json, write_text
 from editorbot_core.home import home_folder
 from editorbot_core.metrics import edit_metrics
+from editorbot_core.opponents import BASELINES
 from editorbot_core.plots import quality_figure, save_figure, shares_figure
 from editorbot_core.progress import Progress, ProgressBars
 from editorbot_core.render import align_joins, render

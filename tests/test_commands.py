@@ -235,7 +235,7 @@ def test_evaluation_prints_a_table_and_writes_files(
     )
     assert status == 0
     table = capsys.readouterr().out
-    for editor in ("keep_all", "truncate_fade", "one_cut", "dp_beats", "dp_bars", "policy"):
+    for editor in ("keep_all", "truncate_fade", "one_cut", "dp_beats", "dp_bars", "search_structure", "policy"):
         assert editor in table
     assert json.loads((tmp_path / "results" / "evaluation.json").read_text())
     assert list((tmp_path / "results").glob("*.png"))

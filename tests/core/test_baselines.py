@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from editorbot_core.baselines import (
-    BASELINES,
     LOOP_RATIO,
     DPWeights,
     dp_bars,
@@ -21,6 +20,7 @@ from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import CUT, KEEP, LOOP_2, LOOP_4, REORDER_1, Units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
+from editorbot_core.opponents import BASELINES
 from editorbot_core.songs import Song
 from editorbot_core.structure import Structure
 

@@ -9,7 +9,7 @@ import pytest
 
 from editorbot_core.annotations import Annotation, Section
 from editorbot_core.audio import AudioClip, write_audio
-from editorbot_core.baselines import BASELINES, dp_bars, keep_all, one_cut, truncate_and_fade
+from editorbot_core.baselines import dp_bars, keep_all, one_cut, truncate_and_fade
 from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import CUT, KEEP, Segment, Units
 from editorbot_core.errors import ParameterError
@@ -33,6 +33,7 @@ from editorbot_core.metrics import (
     smoothness,
     step_percentiles,
 )
+from editorbot_core.opponents import BASELINES
 from editorbot_core.songs import Song
 from editorbot_core.structure import Structure
 
@@ -314,7 +315,7 @@ def test_the_baselines_stand_in_the_order_they_should():
     calls = []
     evaluation = make_evaluation(progress=lambda *args: calls.append(args))
     quality = evaluation.table()["quality"]
-    assert len(evaluation.rows) == 5 * 6
+    assert len(evaluation.rows) == 5 * (len(BASELINES) + 1)
     assert quality["keep_all"] == 0.0
     assert quality["truncate_fade"] + 10 < quality["one_cut"] < quality["knowing"]
     assert quality["dp_bars"] > quality["dp_beats"]
@@ -382,7 +383,7 @@ def test_what_is_written_can_be_read_and_is_small(tmp_path):
     assert document["schema"] == "editorbot.evaluation/1"
     assert document["summary"]["knowing"]["quality"] == pytest.approx(evaluation.table().at["knowing", "quality"])
     assert document["wins"]["knowing"]["one_cut"] == evaluation.wins("knowing", "one_cut")._asdict()
-    assert len(document["rows"]) == 30
+    assert len(document["rows"]) == 5 * (len(BASELINES) + 1)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results/evaluation.parquet"), evaluation.rows)
     images = [path for path in paths if path.suffix == ".png"]
     assert len(images) == 3
@@ -467,7 +468,7 @@ def test_the_command_compares_a_policy_with_the_baselines(untrained, tmp_path, c
     assert "policy better than one_cut in" in printed
     document = json.loads((tmp_path / "results/evaluation.json").read_text())
     assert document["editors"] == [*BASELINES, "policy"]
-    assert len(document["rows"]) == 2 * 2 * 6
+    assert len(document["rows"]) == 2 * 2 * (len(BASELINES) + 1)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,16 @@ def test_songs_are_held_out_from_everything_but_judging(runs: Runs) -> None:
 
 def test_policies_and_baselines_were_judged(runs: Runs) -> None:
     assert set(runs.result.evaluation["editor"]) >= {
-        *("random", "keep_all", "truncate_fade", "one_cut", "dp_beats", "dp_bars"),
+        *(
+            "random",
+            "keep_all",
+            "truncate_fade",
+            "one_cut",
+            "dp_beats",
+            "dp_bars",
+            "search_acoustic",
+            "search_structure",
+        ),
         *("reference_policy", "ppo_policy", "dpo_policy", "ppo_best_of_16"),
     }
 
