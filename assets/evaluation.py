@@ -63,6 +63,7 @@ def _editors(
         f"ppo_best_of_{_N_CANDIDATES}": policy_editor(
             policies["ppo_policy"], n_candidates=_N_CANDIDATES, reward=reward, device=device
         ),
+        "guided_search": policy_editor(policies["ppo_policy"], reward=reward, guided=True, device=device),
     }
 
 
@@ -259,7 +260,7 @@ def edited_songs(
     progress: dg.ResourceParam[Progress],
     song_library: pd.DataFrame,
 ) -> dg.MaterializeResult:
-    """Edits of the held-out songs by the champion, as audio to listen to and EDLs to work on."""
+    """Edits of the held-out songs by the champion, guided by its reward model: audio to hear and EDLs to work on."""
     folder = home.path / "renders" / "edited_songs"
     memo = Memo(context, home, settings=("eval_ratios",))
     if memo.unchanged and len(list(folder.glob("*.flac"))) == memo.recall("n_edits"):
@@ -271,10 +272,17 @@ def edited_songs(
     from editorbot_core.interchange import write_edl
     from editorbot_core.policy_files import load_policy
     from editorbot_core.render import align_joins, render
+    from editorbot_core.rewards.learned import load_reward
 
     config = home.config()
     device = home.device()
-    editor = policy_editor(load_policy(champion_path(home.path), device).policy, device=device)
+    reward = champion_reward_path(home.path)
+    editor = policy_editor(
+        load_policy(champion_path(home.path), device).policy,
+        reward=load_reward(reward, device=device) if reward.is_file() else None,
+        guided=reward.is_file(),
+        device=device,
+    )
     empty_folder(folder)
     rows = []
     songs = songs_of(home, song_library, "eval")

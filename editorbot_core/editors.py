@@ -1,9 +1,12 @@
 """Editors that a policy drives: a song and a target length in seconds to an edit decision list.
 
+A *guided* editor chooses by a learned reward among the policy's edits and those of an exhaustive search for joins: the
+search knows no taste, the reward proposes nothing, together they give the best edit that the model knows.
+
 The same policy, song, target and seed give the same edit, whatever was edited before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +15,22 @@ import torch
 from editorbot_core.edits import EditDecisionList, compile_actions
 from editorbot_core.errors import ParameterError
 from editorbot_core.files import digest
+from editorbot_core.join_search import SearchWeights
+from editorbot_core.join_search import candidate_edits as searched_edits
 from editorbot_core.policy import Policy
-from editorbot_core.rollout import sample_edits
-from editorbot_core.songs import EditBatch, Song, collate
+from editorbot_core.rollout import log_prob, sample_edits
+from editorbot_core.songs import EditBatch, Song, collate, stack_actions
 
 Editor = Callable[[Song, float], EditDecisionList]
 RewardFunction = Callable[[EditBatch], torch.Tensor]
 
 # Candidates sampled for every one that is wanted, because some turn out equal.
 _OVERSAMPLING = 2
+# What a guided editor looks at: samples of the policy, and searched edits by what the search is told to mind.
+GUIDED_SAMPLES = 16
+_SEARCHED = ((SearchWeights.full(), 160), (SearchWeights.light(), 64), (SearchWeights.acoustic(), 32))
+# Share of the units that two candidates handed to a person treat differently.
+_DIFFERENCE = 0.04
 
 
 class _Candidates(NamedTuple):
@@ -75,6 +85,35 @@ def _sample_candidates(
     return _Candidates(EditBatch(songs, index[rows], everything.actions[rows], ratio[rows]), log_probs[rows])
 
 
+def _with_searched(policy: Policy, song: Song, target_s: float, sampled: _Candidates) -> _Candidates:
+    """The policy's candidates and those of the search, with the policy's log-probability of each."""
+    found = [
+        edit.actions
+        for weights, n in _SEARCHED
+        for edit in searched_edits(song, target_s, weights=weights, n_candidates=n)
+    ]
+    songs, device = sampled.edits.songs, policy.device
+    actions = torch.cat([sampled.edits.actions, stack_actions(found, songs.n_units).to(device)])
+    n_edits = len(actions)
+    index = torch.zeros(n_edits, dtype=torch.int64, device=device)
+    everything = EditBatch(songs, index, actions, sampled.edits.target_ratio[:1].expand(n_edits))
+    rows = torch.tensor(_first_of_each_sound(everything), device=device)
+    edits = EditBatch(songs, index[rows], actions[rows], everything.target_ratio[rows])
+    log_probs = log_prob(policy, edits).log_probs.sum(1)
+    return _Candidates(edits, log_probs)
+
+
+def _apart(order: Sequence[int], actions: torch.Tensor, n: int) -> list[int]:
+    """The first `n` of the rows in `order` that differ clearly from all chosen before; fewer if there are fewer."""
+    chosen: list[int] = []
+    for row in order:
+        if all(float((actions[row] != actions[other]).float().mean()) >= _DIFFERENCE for other in chosen):
+            chosen.append(row)
+        if len(chosen) == n:
+            break
+    return chosen
+
+
 def candidate_edits(
     policy: Policy,
     song: Song,
@@ -82,6 +121,7 @@ def candidate_edits(
     *,
     n: int,
     reward: RewardFunction | None = None,
+    guided: bool = False,
     seed: int = 0,
     temperature: float = 1.0,
     model: Mapping[str, object] | None = None,
@@ -94,6 +134,8 @@ def candidate_edits(
         target_s: Duration asked for, s.
         n: How many candidates, at least 1.
         reward: Ranks them; without one, the policy's log-probability does.
+        guided: Choose also among the edits of an exhaustive search; needs a reward. The edits then differ in at least
+            4 % of the units.
         seed: Of the samples.
         temperature: Above 1 proposes more freely.
         model: Name and version written into the EDLs.
@@ -102,16 +144,24 @@ def candidate_edits(
         EDLs whose `scores` hold `log_prob` and, if there is a reward, `reward`.
 
     Raises:
-        ParameterError: If `n` is below 1 or the target is not positive.
+        ParameterError: If `n` is below 1, the target is not positive, or nothing guides.
     """
     if n < 1 or not np.isfinite(target_s) or target_s <= 0:
         raise ParameterError(f"n must be at least 1 and target_s positive; got {n} and {target_s}")
-    candidates = _sample_candidates(policy, song, target_s, n=n, seed=seed, temperature=temperature)
+    if guided and reward is None:
+        raise ParameterError("a guided editor needs a reward to choose by")
+    n_sampled = max(n, GUIDED_SAMPLES) if guided else n
+    candidates = _sample_candidates(policy, song, target_s, n=n_sampled, seed=seed, temperature=temperature)
     with torch.no_grad():
+        if guided:
+            candidates = _with_searched(policy, song, target_s, candidates)
         rewards = reward(candidates.edits) if reward is not None else None
     ranking = candidates.log_probs if rewards is None else rewards
+    order = ranking.argsort(descending=True, stable=True).tolist()
+    if guided:
+        order = _apart(order, candidates.edits.actions[:, : song.units.n_units], n)
     edls = []
-    for row in ranking.argsort(descending=True, stable=True).tolist():
+    for row in order:
         actions = candidates.edits.actions[row, : song.units.n_units].cpu().numpy()
         edl = song.edl(actions, target_duration_s=target_s, model=dict(model or {"name": "policy"}))
         scores = {"log_prob": float(candidates.log_probs[row])}
@@ -126,6 +176,7 @@ def policy_editor(
     *,
     n_candidates: int = 1,
     reward: RewardFunction | None = None,
+    guided: bool = False,
     seed: int = 0,
     device: torch.device | str | None = None,
     temperature: float = 1.0,
@@ -137,6 +188,7 @@ def policy_editor(
         policy: The policy; it is moved to `device` if one is given.
         n_candidates: The greedy edit and this many less one samples.
         reward: Chooses; needed if there is more than one candidate.
+        guided: Choose also among the edits of an exhaustive search.
         seed: Of the samples; with the song and the target it decides everything.
         device: Where to run; where the policy is by default.
         temperature: Of the samples.
@@ -158,6 +210,7 @@ def policy_editor(
             target_s,
             n=n_candidates,
             reward=reward,
+            guided=guided,
             seed=seed,
             temperature=temperature,
             model=model,

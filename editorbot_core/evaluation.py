@@ -302,7 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--ratio", type=float, nargs="+", default=[0.5], help="target lengths over song length (default: 0.5)")
     add("--output_dir", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--candidates", type=int, default=1, help="edits sampled per song, the reward model picks one (default: 1)")
-    add("--reward_model", type=Path, help="reward model (.pt) that picks among --candidates")
+    add("--reward_model", type=Path, help="reward model (.pt): picks among --candidates, and guides a search")
     add("--rendered", action="store_true", help="also render every edit and count clicks; slower")
     add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
     add("--n_workers", type=int, default=2, help="processes that analyse songs (default: 2)")
@@ -338,6 +338,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise AudioError(f"--test_dir {arguments.test_dir}: none of its {len(records)} files can be used as a song")
     policy = policy_editor(loaded.policy, n_candidates=arguments.candidates, reward=reward, device=device)
     editors = {**BASELINES, "policy": policy}
+    if reward is not None:
+        editors["guided_search"] = policy_editor(loaded.policy, reward=reward, guided=True, device=device)
     try:
         evaluation = evaluate(editors, songs, ratios=arguments.ratio, rendered=arguments.rendered, progress=bars)
     finally:
@@ -346,6 +348,10 @@ def _run(arguments: argparse.Namespace) -> None:
     for other in BASELINES:
         share, low, high, _ = evaluation.wins("policy", other)
         say(f"policy better than {other} in {100 * share:.0f} % of songs ({100 * low:.0f}-{100 * high:.0f} %)")
+    if reward is not None:
+        for other in (*BASELINES, "policy"):
+            share, low, high, _ = evaluation.wins("guided_search", other)
+            say(f"guided_search better than {other} in {100 * share:.0f} % ({100 * low:.0f}-{100 * high:.0f} %)")
     write_evaluation(arguments.output_dir, evaluation)
     say(f"written to {arguments.output_dir}")
 

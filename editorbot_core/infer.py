@@ -51,10 +51,19 @@ def edit_song(
         loaded: The policy.
         target_s: Duration asked for, s.
         n_candidates: How many edits.
-        reward: Ranks candidates; without one, the policy's own probability does.
+        reward: Chooses among the policy's edits and searched ones; without one, the policy's own probability ranks.
         seed: Of the samples.
     """
-    edls = candidate_edits(loaded.policy, song, target_s, n=n_candidates, reward=reward, seed=seed, model=loaded.model)
+    edls = candidate_edits(
+        loaded.policy,
+        song,
+        target_s,
+        n=n_candidates,
+        reward=reward,
+        guided=reward is not None,
+        seed=seed,
+        model=loaded.model,
+    )
     results = []
     for edl in edls:
         aligned = replace(edl, segments=align_joins(clip, edl.segments))
@@ -98,7 +107,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--edl", type=Path, metavar="FILE", help="also write the edit decision list as JSON")
     add("--checkpoint", type=Path, help="policy (.pt); default: the champion of the last `make run`")
-    add("--reward_model", type=Path, help="ranks candidates (.pt); default: the one the champion was trained on")
+    add("--reward_model", type=Path, help="chooses the edit (.pt); default: the one the champion was trained on")
     add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
     add("--seed", type=int, default=0, help="other seeds, other candidates (default: 0)")
     return parser

@@ -1,9 +1,9 @@
 """Pairs of edits: proposing them, choosing the ones worth a person's time, and turning answers into tensors.
 
 Proposals come from several generators, because a reward model knows only the kinds of edit it was shown: random walks,
-one cut, few cuts at likely phrase starts, dynamic programming with random weights, the whole song, truncation, small
-changes to good edits and, where there is one, the policy's own edits. Both sides of a pair are edits of one song for
-one target.
+one cut, few cuts at likely phrase starts, the exhaustive search and dynamic programming with random weights, the whole
+song, truncation, small changes to good edits and, where there is one, the policy's own edits. Both sides of a pair are
+edits of one song for one target.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +16,7 @@ import torch
 from editorbot_core.baselines import DPWeights, dp_unit_actions, keep_all, one_cut, random_edit, truncate_and_fade
 from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, EditDecisionList
 from editorbot_core.errors import ParameterError
+from editorbot_core.join_search import SearchWeights, search_edits
 from editorbot_core.preferences import EditPair, Preference
 from editorbot_core.progress import Progress
 from editorbot_core.rewards.learned import RewardEnsemble
@@ -26,6 +27,10 @@ STRENGTH_WEIGHTS = (0.7, 0.7, 1.0, 1.3)
 # Edits per song and target, and pairs made of them.
 _POOL, _PAIRS_PER_POOL = 7, 8
 _LONG_SHARE, _LONGEST = 0.1, 1.25
+# Proposals that small changes are made to.
+_GOOD = ("dp", "few_cuts", "one_cut", "search", "policy")
+# A searched edit is one of this many cheapest.
+_SEARCHED = 8
 
 
 def mutated(actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -109,7 +114,9 @@ def _pool(
         return song.edl(actions, target_duration_s=target_s, model={"name": "dp"})
 
     def mutation() -> EditDecisionList:
-        good = [edl for _, edl in pool if edl.model.get("name") in ("dp", "few_cuts", "one_cut") or edl in given]
+        good = [
+            edl for _, edl in pool if edl.model.get("name") in ("dp", "few_cuts", "one_cut", "search") or edl in given
+        ]
         base = good[int(rng.integers(len(good)))] if good else dp()
         actions = mutated(base.unit_actions, rng)
         return song.edl(actions, target_duration_s=target_s, model={"name": "mutation"})
@@ -117,8 +124,14 @@ def _pool(
     def cuts() -> EditDecisionList:
         return song.edl(few_cuts(song, target_s, rng), target_duration_s=target_s, model={"name": "few_cuts"})
 
+    def searched() -> EditDecisionList:
+        best = search_edits(song, target_s, weights=SearchWeights.sample(rng), n_best=_SEARCHED)
+        actions = best[int(rng.integers(len(best)))].actions
+        return song.edl(actions, target_duration_s=target_s, model={"name": "search"})
+
     makers: dict[str, tuple[float, Callable[[], EditDecisionList]]] = {
-        "few_cuts": (3.0, cuts),
+        "search": (4.0, searched),
+        "few_cuts": (2.0, cuts),
         "mutation": (3.0, mutation),
         "random": (2.0, lambda: random_edit(song, target_s, rng=rng)),
         "dp": (2.0, dp),
@@ -132,7 +145,7 @@ def _pool(
     n_tries = 0
     while len(pool) < max(_POOL, len(given) + 3) and n_tries < 4 * _POOL:
         n_tries += 1
-        name = "dp" if not pool else str(rng.choice(list(makers), p=share / share.sum()))
+        name = "search" if not pool else str(rng.choice(list(makers), p=share / share.sum()))
         edl = makers[name][1]()
         if edl.actions.tobytes() not in seen:
             seen.add(edl.actions.tobytes())

@@ -1,7 +1,7 @@
-"""Warm start: the policy first imitates dynamic-programming retargeting; the result is the KL and DPO reference.
+"""Warm start: the policy first imitates an exhaustive search for joins; the result is the KL and DPO reference.
 
-The teacher meets the length and keeps start and end of the song, under random join weights, so that the reference is
-a spread of defensible edits and not one habit.
+The teacher meets the length and keeps start and end of the song, under random weights, so that the reference is a
+spread of defensible edits and not one habit. Where a song has to grow, the teacher is dynamic programming.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from editorbot_core.baselines import DPWeights, dp_unit_actions
 from editorbot_core.edits import LOOP_2
 from editorbot_core.environment import LOOP_RATIO, respects_mask
 from editorbot_core.errors import GateError, ParameterError
+from editorbot_core.join_search import SearchWeights, search_edits
 from editorbot_core.policy import Policy
 from editorbot_core.policy_training import augmented
 from editorbot_core.progress import Progress
@@ -69,9 +69,9 @@ class Lessons(NamedTuple):
     refused_frac: float
 
 
-def dp_teacher(song: Song, target_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Dynamic-programming retargeting under random join weights, int64 (n_units,)."""
-    return dp_unit_actions(song, target_s, weights=DPWeights.sample(rng), rng=rng)
+def search_teacher(song: Song, target_s: float, rng: np.random.Generator) -> np.ndarray:
+    """The cheapest edit of one to three joins under random weights, int64 (n_units,); see `join_search`."""
+    return search_edits(song, target_s, weights=SearchWeights.sample(rng))[0].actions
 
 
 def teacher_edits(
@@ -79,7 +79,7 @@ def teacher_edits(
     *,
     config: WarmStartConfig,
     rng: np.random.Generator,
-    teacher: Teacher = dp_teacher,
+    teacher: Teacher = search_teacher,
     progress: Progress | None = None,
 ) -> Lessons:
     """Let the teacher edit every song at random targets, spread evenly.
@@ -148,7 +148,7 @@ def warm_start(
     config: WarmStartConfig | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    teacher: Teacher = dp_teacher,
+    teacher: Teacher = search_teacher,
     log: Callable[[dict[str, float], int], None] | None = None,
     progress: Progress | None = None,
 ) -> Policy:
