@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,10 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path, features: BeatFeature
     assert stored.features.grid.duration == features.grid.duration
     assert stored.features.grid.confidence == features.grid.confidence
     assert stored.metadata["sha256"] == "ab"
+    assert stored.features.grid.region_confidence is None
+    regions = replace(features, grid=replace(features.grid, region_confidence=[0.25]))
+    save_features(tmp_path / "b.parquet", regions)
+    np.testing.assert_array_equal(load_features(tmp_path / "b.parquet").grid.region_confidence, [0.25])
     assert {"extractor_version", "tracker", "sample_rate", "hop_length", "n_fft"} <= stored.metadata.keys()
     np.testing.assert_array_equal(load_features(tmp_path / "a.parquet").values, features.values)
 
