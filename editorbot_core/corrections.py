@@ -21,7 +21,7 @@ import numpy as np
 from editorbot_core.annotations import SCHEMA as ANNOTATION_SCHEMA
 from editorbot_core.audio import path_to_text
 from editorbot_core.beats import BeatGrid, positions_from_downbeats
-from editorbot_core.errors import EditorBotError, FormatError, ParameterError
+from editorbot_core.errors import EditorBotError, FormatError, ParameterError, StoreError
 from editorbot_core.features import MIN_BEATS
 from editorbot_core.files import read_json, sha256_file, write_json
 from editorbot_core.spectral import FrameFeatures
@@ -103,7 +103,11 @@ def list_corrections(folder: Path) -> list[Correction]:
 
 
 def save_correction(folder: Path, correction: Correction) -> None:
-    """Keep a correction, instead of an earlier one of the same song."""
+    """Keep a correction, instead of an earlier one of the same song.
+
+    Raises:
+        StoreError: If the folder cannot be written.
+    """
     document = {
         "schema": _SCHEMA,
         "sha256": correction.sha256,
@@ -114,15 +118,28 @@ def save_correction(folder: Path, correction: Correction) -> None:
         "beats": correction.grid.times.tolist(),
         "beat_in_bar": correction.grid.positions.tolist(),
     }
-    write_json(correction_path(folder, correction.sha256), document, indent=None)
+    try:
+        write_json(correction_path(folder, correction.sha256), document, indent=None)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: corrections cannot be kept there: {error.strerror}; name another --home"
+        ) from error
 
 
 def remove_correction(folder: Path, sha256: str) -> bool:
-    """Forget the correction of a song, by its digest or track id; whether there was one."""
+    """Forget the correction of a song, by its digest or track id; whether there was one.
+
+    Raises:
+        StoreError: If the folder cannot be written.
+    """
     path = correction_path(folder, sha256)
-    existed = path.is_file()
-    path.unlink(missing_ok=True)
-    return existed
+    if not path.is_file():
+        return False
+    try:
+        path.unlink()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be removed: {error.strerror}") from error
+    return True
 
 
 def _remedy(path: Path) -> str:

@@ -367,7 +367,7 @@ def read_features(path: Path | str) -> StoredFeatures:
         )
         values = np.stack([table.column(name).to_numpy() for name in FEATURE_NAMES], axis=1)
         return StoredFeatures(BeatFeatures(values, grid), metadata)
-    except (OSError, KeyError, ValueError, pa.ArrowException, EditorBotError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, pa.ArrowException, EditorBotError) as error:
         raise FormatError(f"{path}: not the features of a song: {error}; ingest the songs again") from error
 
 

@@ -236,13 +236,15 @@ def _change_table(path: Path, change: str) -> None:
         table = table.set_column(5, table.column_names[5], pa.array(np.full(len(table), np.nan, dtype=np.float32)))
     elif change == "another version":
         table = table.replace_schema_metadata({**table.schema.metadata, b"extractor_version": b"0"})
+    elif change == "regions":
+        table = table.replace_schema_metadata({**table.schema.metadata, b"region_confidence": b'{"a": 1}'})
     elif change == "no metadata":
         table = table.replace_schema_metadata(None)
     pq.write_table(table, path)
 
 
 @pytest.mark.parametrize(
-    "change", ["width", "order", "type", "no rows", "not finite", "another version", "no metadata"]
+    "change", ["width", "order", "type", "no rows", "not finite", "another version", "regions", "no metadata"]
 )
 def test_files_of_another_layout_are_refused(tmp_path: Path, features: BeatFeatures, change: str) -> None:
     save_features(tmp_path / "a.parquet", features)
