@@ -67,12 +67,14 @@ def assign_parts(known_path: "Path", works: dict[str, str], *, eval_fraction: fl
 def song_library(
     context: dg.AssetExecutionContext, home: Home, progress: dg.ResourceParam[Progress]
 ) -> dg.MaterializeResult[pd.DataFrame]:
-    """A row per song: content id, path, duration, loudness, tempo, part, and the reason if it was rejected."""
+    """A row per song: content id, path, duration, loudness, tempo, part, who found its beats (a tracker, or a person
+    who corrected them), and the reason if it was rejected.
+    """
     from editorbot_core.library import ingest
 
     config = home.config()
     folder = home.songs_folder(progress)
-    records = ingest(folder, home.path, n_processes=config.n_workers, progress=progress)
+    records = ingest(folder, home.path, n_processes=config.n_workers, tracker=config.tracker, progress=progress)
     accepted = {record.track_id: record.work for record in records if record.status == "accepted"}
     parts = assign_parts(home.state / "parts.json", accepted, eval_fraction=config.eval_fraction, seed=config.seed)
     frame = pd.DataFrame([{**asdict(record), "part": parts.get(record.track_id, "")} for record in records])
@@ -88,6 +90,7 @@ def song_library(
             "folder": str(folder),
             "n_accepted": len(accepted),
             "n_rejected": len(rejected),
+            "n_corrected_grids": int(((frame["status"] == "accepted") & (frame["grid_source"] == "correction")).sum()),
             "n_train": sum(part == "train" for part in parts.values()),
             "n_eval": sum(part == "eval" for part in parts.values()),
             "minutes": round(float(frame.loc[frame["status"] == "accepted", "duration_s"].sum()) / 60, 1),
@@ -119,6 +122,7 @@ def beat_features(context: dg.AssetExecutionContext, home: Home, song_library: p
             "bars": song.units.n_units,
             "tempo": song.grid.tempo,
             "grid_confidence": song.grid.confidence,
+            "weakest_region": min(region.confidence for region in song.grid.regions),
             "structure_confidence": song.structure.confidence,
             "materials": len(set(song.structure.cluster.tolist())),
         }

@@ -40,6 +40,8 @@ class Analysis:
         n_beats: Beats found.
         tempo: Beats per minute.
         grid_confidence: How far to trust the grid, in [0, 1].
+        grid_version: What made the grid: the version of the tracker, or of the person's correction; also of a file
+            that was rejected.
         reason: Why the file was rejected, or "".
         lasting: True if the reason is the content of the file, so that trying again cannot help.
     """
@@ -52,6 +54,7 @@ class Analysis:
     n_beats: int = 0
     tempo: float = 0.0
     grid_confidence: float = 0.0
+    grid_version: str = ""
     reason: str = ""
     lasting: bool = False
 
@@ -61,45 +64,59 @@ def features_path(store: Path | str, sha256: str) -> Path:
     return Path(store) / "features" / f"{sha256[:16]}.parquet"
 
 
-def analyse_into(path: Path, store: Path) -> Analysis:
-    """Analyse one file and keep its features in `store`, unless they are there; a bad file gives a reason."""
-    from editorbot_core.audio import sha256_audio
-    from editorbot_core.features import analyse, read_features, save_features
-    from editorbot_core.tracking import TRACKER
+def analyse_into(path: Path, store: Path, *, corrections: Path | None = None, tracker: str = "") -> Analysis:
+    """Analyse one file and keep its features in `store`, unless they are there; a bad file gives a reason.
 
-    sha256 = ""
+    Args:
+        path: The audio file.
+        store: Folder that holds `features/`.
+        corrections: Folder of people's corrections, which go before the tracker; None for the one in `store`.
+        tracker: Which tracker finds beats, see `trackers.TRACKERS`; "" for the default.
+    """
+    from editorbot_core.audio import path_to_text, sha256_audio
+    from editorbot_core.corrections import CORRECTION, correction_version, load_correction
+    from editorbot_core.features import analyse, read_features, save_features
+    from editorbot_core.home import corrections_folder
+    from editorbot_core.trackers import DEFAULT_TRACKER, tracker_version
+
+    corrections, tracker = corrections or corrections_folder(store), tracker or DEFAULT_TRACKER
+    sha256 = version = ""
     try:
         sha256 = sha256_audio(path)
+        version = correction_version(corrections, sha256) or tracker_version(tracker)
         target = features_path(store, sha256)
         if target.exists():
             try:
                 stored = read_features(target)
-                return _from_stored(stored.features.grid, stored.metadata, sha256)
+                return _from_stored(stored.features.grid, stored.metadata, sha256, version)
             except (EditorBotError, KeyError, ValueError):
                 # Damaged, or written by another version: made again below.
                 target.unlink()
-        song = analyse(path)
+        correction = load_correction(corrections, sha256)
+        song = analyse(path, grid=correction.grid if correction else None, tracker=tracker)
+        if song.sha256 != sha256:
+            raise AudioError(f"{path_to_text(path)}: the file was changed while it was read; try again")
         grid = song.features.grid
         metadata = {
             "sha256": song.sha256,
-            "tracker": TRACKER,
+            "tracker": CORRECTION if correction else version,
+            "grid_version": version,
             "source_sample_rate": str(song.sample_rate),
             "source_n_channels": str(song.n_channels),
             "loudness_db": repr(song.loudness_db),
         }
-        save_features(features_path(store, song.sha256), song.features, metadata=metadata)
-        return _from_stored(grid, metadata, song.sha256)
+        save_features(target, song.features, metadata=metadata)
+        return _from_stored(grid, metadata, song.sha256, version)
     except AudioError as error:
-        return Analysis(sha256=sha256, reason=_without_path(str(error), path), lasting=bool(sha256))
+        reason = _without_path(str(error), path)
+        return Analysis(sha256=sha256, grid_version=version, reason=reason, lasting=bool(sha256))
     except (EditorBotError, OSError, MemoryError, ValueError, ArithmeticError) as error:
-        return Analysis(sha256=sha256, reason=f"{type(error).__name__}: {error}")
+        return Analysis(sha256=sha256, grid_version=version, reason=f"{type(error).__name__}: {error}")
 
 
-def _from_stored(grid: Any, metadata: dict[str, str], sha256: str) -> Analysis:
-    from editorbot_core.tracking import TRACKER
-
-    if metadata["sha256"] != sha256 or metadata["tracker"] != TRACKER:
-        raise ValueError("features of another file, or with the beats of another tracker")
+def _from_stored(grid: Any, metadata: dict[str, str], sha256: str, version: str) -> Analysis:
+    if metadata["sha256"] != sha256 or metadata["grid_version"] != version:
+        raise ValueError("features of another file, or on other beats")
     return Analysis(
         sha256=sha256,
         duration_s=grid.duration,
@@ -109,6 +126,7 @@ def _from_stored(grid: Any, metadata: dict[str, str], sha256: str) -> Analysis:
         n_beats=grid.n_beats,
         tempo=grid.tempo,
         grid_confidence=grid.confidence,
+        grid_version=version,
     )
 
 
@@ -121,8 +139,12 @@ def _without_path(message: str, path: Path) -> str:
 class AnalysisPool:
     """Warm worker processes; `analyse` may be called from several threads at once."""
 
-    def __init__(self, n_processes: int, store: Path) -> None:
-        self._store = store
+    def __init__(self, n_processes: int, store: Path, *, corrections: Path | None = None, tracker: str = "") -> None:
+        self._request = {
+            "store": os.fsencode(store).hex(),
+            "corrections": os.fsencode(corrections).hex() if corrections else "",
+            "tracker": tracker,
+        }
         self._lock = store / ".compile.lock"
         self._idle: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -180,7 +202,7 @@ class AnalysisPool:
                 return Analysis(reason="the analysis was stopped")
             self._asked.add(process)
         try:
-            answer = _ask(process, {"path": os.fsencode(path).hex(), "store": os.fsencode(self._store).hex()})
+            answer = _ask(process, {"path": os.fsencode(path).hex(), **self._request})
         except (OSError, ValueError) as error:
             with self._changing:
                 self._processes.discard(process)
@@ -242,7 +264,9 @@ def main(arguments: list[str]) -> int:
         warm_up()
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        analysis = analyse_into(*(Path(os.fsdecode(bytes.fromhex(request[key]))) for key in ("path", "store")))
+        path, store = (Path(os.fsdecode(bytes.fromhex(request[key]))) for key in ("path", "store"))
+        corrections = Path(os.fsdecode(bytes.fromhex(request["corrections"]))) if request["corrections"] else None
+        analysis = analyse_into(path, store, corrections=corrections, tracker=request["tracker"])
         answers.write(json.dumps(asdict(analysis), allow_nan=False).encode() + b"\n")
         answers.flush()
     return 0

@@ -4,10 +4,42 @@ Times are seconds from the start of the audio file. Positions count beats in a b
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from editorbot_core.errors import ParameterError
+
+REGION_S = 10.0
+
+
+class GridRegion(NamedTuple):
+    """A part `[start_s, end_s)` of a song, and how far to trust the grid in it, in [0, 1]."""
+
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+def region_bounds(duration_s: float) -> np.ndarray:
+    """Edges of the regions of a song, s, (n_regions + 1,): every ten seconds; the last is 5 to 15 s long."""
+    bounds = REGION_S * np.arange(max(1, round(duration_s / REGION_S)) + 1)
+    bounds[-1] = duration_s
+    return bounds
+
+
+def positions_from_downbeats(downbeats: np.ndarray, n_beats: int, *, metre: int) -> np.ndarray:
+    """Places in the bar, int64 (n_beats,), counted up from each downbeat.
+
+    Args:
+        downbeats: Indices of the beats that start bars, rising, at least one.
+        n_beats: Number of beats.
+        metre: Beats per bar before the first downbeat.
+    """
+    index = np.arange(n_beats)
+    bar = np.searchsorted(downbeats, index, side="right") - 1
+    since = index - np.asarray(downbeats)[np.maximum(bar, 0)]
+    return np.asarray(np.where(bar >= 0, since, since % metre) + 1, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -22,12 +54,15 @@ class BeatGrid:
         positions: int64, shape (n_beats,), place in the bar, 1 = downbeat.
         duration: Length of the audio, s.
         confidence: How far to trust the grid, in [0, 1].
+        region_confidence: The same for every region (see `region_bounds`), float64 (n_regions,), or None where the
+            confidence is of the whole.
     """
 
     times: np.ndarray
     positions: np.ndarray
     duration: float
     confidence: float = 1.0
+    region_confidence: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check that times rise within the file and positions count from 1."""
@@ -48,6 +83,12 @@ class BeatGrid:
             raise ParameterError(f"positions count from 1; got {positions.min()}")
         if not 0.0 <= self.confidence <= 1.0:
             raise ParameterError(f"confidence must be in [0, 1]; got {self.confidence}")
+        if self.region_confidence is not None:
+            regions = np.asarray(self.region_confidence, dtype=np.float64)
+            object.__setattr__(self, "region_confidence", regions)
+            expected = (len(region_bounds(self.duration)) - 1,)
+            if regions.shape != expected or not ((regions >= 0.0) & (regions <= 1.0)).all():
+                raise ParameterError(f"region_confidence must be {expected} values in [0, 1]; got {regions.tolist()}")
 
     @property
     def n_beats(self) -> int:
@@ -63,6 +104,19 @@ class BeatGrid:
     def downbeats(self) -> np.ndarray:
         """Times of the beats at position 1, s."""
         return self.times[self.positions == 1]
+
+    @property
+    def metre(self) -> int:
+        """The commonest number of beats in a bar; the highest position where there is no whole bar."""
+        lengths = np.diff(np.flatnonzero(self.positions == 1))
+        return int(np.bincount(lengths).argmax()) if len(lengths) else int(self.positions.max())
+
+    @property
+    def regions(self) -> tuple[GridRegion, ...]:
+        """The regions of the song, in order, each with its confidence."""
+        bounds = region_bounds(self.duration)
+        trust = np.full(len(bounds) - 1, self.confidence) if self.region_confidence is None else self.region_confidence
+        return tuple(GridRegion(*map(float, row)) for row in zip(bounds[:-1], bounds[1:], trust, strict=True))
 
     @property
     def tempo(self) -> float:

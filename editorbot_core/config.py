@@ -13,6 +13,7 @@ from editorbot_core.errors import ParameterError
 from editorbot_core.policy import PolicyConfig
 from editorbot_core.ppo import PPOConfig
 from editorbot_core.rewards.learned import RewardConfig
+from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
 from editorbot_core.warm_start import WarmStartConfig
 
 DEFAULT_REWARD_MODEL_PATH = "models/reward_model_v8_long/reward_model_final.pt"
@@ -33,6 +34,7 @@ class Config:
         eval_fraction: Share of songs held out; the split is by song and stable.
         eval_ratios: Target durations over song durations at which policies are judged.
         n_workers: Processes that analyse songs.
+        tracker: What finds the beats, one of `trackers.TRACKERS`; a person's correction of a grid goes before it.
         reward: The reward model and its training.
         policy: The policy network.
         warm_start: Imitation of the dynamic-programming editor.
@@ -50,6 +52,7 @@ class Config:
     eval_fraction: float = 0.25
     eval_ratios: tuple[float, ...] = (0.5,)
     n_workers: int = 2
+    tracker: str = DEFAULT_TRACKER
     reward: RewardConfig = field(default_factory=RewardConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
@@ -69,6 +72,8 @@ class Config:
             faults.append(f"eval_fraction must be between 0 and 1, got {self.eval_fraction}")
         if not self.eval_ratios or not all(0.2 <= ratio <= 2.0 for ratio in self.eval_ratios):
             faults.append(f"eval_ratios must be values in [0.2, 2], got {self.eval_ratios}")
+        if self.tracker not in TRACKERS:
+            faults.append(f"tracker must be one of {', '.join(TRACKERS)}, got {self.tracker!r}")
         if faults:
             raise ParameterError("; ".join(faults))
 

@@ -23,13 +23,14 @@ from editorbot_core.baselines import Editor
 from editorbot_core.commands import run_command, say
 from editorbot_core.errors import AudioError, ParameterError
 from editorbot_core.files import atomic_path, write_json, write_text
-from editorbot_core.home import home_folder
+from editorbot_core.home import corrections_folder, home_folder
 from editorbot_core.metrics import edit_metrics
 from editorbot_core.opponents import BASELINES
 from editorbot_core.plots import quality_figure, save_figure, shares_figure
 from editorbot_core.progress import Progress, ProgressBars
 from editorbot_core.render import align_joins, render
 from editorbot_core.songs import Song
+from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
 
 SCHEMA = "editorbot.evaluation/1"
 N_BOOTSTRAP = 2000
@@ -304,6 +305,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--candidates", type=int, default=1, help="edits sampled per song, the reward model picks one (default: 1)")
     add("--reward_model", type=Path, help="reward model (.pt): picks among --candidates, and guides a search")
     add("--rendered", action="store_true", help="also render every edit and count clicks; slower")
+    add("--tracker", choices=TRACKERS, default=DEFAULT_TRACKER, help=f"finds the beats (default: {DEFAULT_TRACKER})")
     add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
     add("--n_workers", type=int, default=2, help="processes that analyse songs (default: 2)")
     return parser
@@ -329,11 +331,19 @@ def _run(arguments: argparse.Namespace) -> None:
     reward = None if arguments.reward_model is None else load_reward(arguments.reward_model, device=device)
     bars = ProgressBars()
     store = home_folder() / "evaluation"
-    records = ingest(arguments.test_dir, store, n_processes=arguments.n_workers, progress=bars)
+    corrections = corrections_folder(home_folder())
+    records = ingest(
+        arguments.test_dir,
+        store,
+        n_processes=arguments.n_workers,
+        tracker=arguments.tracker,
+        corrections=corrections,
+        progress=bars,
+    )
     for record in records:
         if record.status != "accepted":
             say(f"left out: {record.path}: {record.reason}")
-    songs = load_songs(records, store)
+    songs = load_songs(records, store, corrections=corrections)
     if not songs:
         raise AudioError(f"--test_dir {arguments.test_dir}: none of its {len(records)} files can be used as a song")
     policy = policy_editor(loaded.policy, n_candidates=arguments.candidates, reward=reward, device=device)

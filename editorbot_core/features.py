@@ -7,9 +7,10 @@ is of the four stems; `beat_phase` is the place in the bar, 0 for the downbeat, 
 logarithm of the beat's length over the song's median; differences are 0 in the first row.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from editorbot_core.files import atomic_path
 from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
 from editorbot_core.spectral import FrameAnalyser, FrameFeatures
 from editorbot_core.stems import STEM_NAMES, stem_frames
+from editorbot_core.trackers import DEFAULT_TRACKER, find_beats, needs_samples
 from editorbot_core.tracking import TRACKER, band_onsets, track_beats
 
 EXTRACTOR_VERSION = "2"
@@ -104,10 +106,7 @@ def _per_beat(frames: FrameFeatures, grid: BeatGrid) -> tuple[np.ndarray, np.nda
 def _grid_columns(grid: BeatGrid) -> np.ndarray:
     """Columns that describe the beats themselves, (n_beats, 5)."""
     n = grid.n_beats
-    bar_starts = np.flatnonzero(grid.positions == 1)
-    bar_lengths = np.diff(bar_starts)
-    beats_in_bar = int(np.bincount(bar_lengths).argmax()) if len(bar_lengths) else int(grid.positions.max())
-    phase = ((grid.positions - 1) / max(beats_in_bar, 1)) % 1.0
+    phase = ((grid.positions - 1) / grid.metre) % 1.0
     columns = np.zeros((n, 5))
     columns[:, 0] = phase
     columns[:, 1] = np.sin(2 * np.pi * phase)
@@ -221,35 +220,67 @@ class AnalysedSong:
     loudness_db: float
 
 
-def analyse(path: Path | str, *, grid: BeatGrid | None = None) -> AnalysedSong:
+class DecodedSong(NamedTuple):
+    """One file, decoded: its frame features, and the audio itself where it was asked for.
+
+    Attributes:
+        frames: Of the mono mix at `SAMPLE_RATE`.
+        samples: The mono mix, float32 (n,), or None.
+        sha256: Digest of the bytes that were decoded.
+        sample_rate: Of the file, Hz.
+        n_channels: Of the file.
+    """
+
+    frames: FrameFeatures
+    samples: np.ndarray | None
+    sha256: str
+    sample_rate: int
+    n_channels: int
+
+
+def decode_song(path: Path | str, *, keep_samples: bool = False) -> DecodedSong:
+    """Decode a file and compute its frame features, in one pass and, without the samples, bounded memory.
+
+    Raises:
+        AudioError: If the file cannot be decoded, is shorter than 4 s, or is silent.
+    """
+    analyser = FrameAnalyser()
+    kept: list[np.ndarray] = []
+    with open_audio(path) as stream:
+        for block in mono_blocks(stream, SAMPLE_RATE):
+            analyser.push(block)
+            if keep_samples:
+                kept.append(block)
+    frames = _song_frames(analyser, path_to_text(path), duration_s=stream.n_samples / stream.sample_rate)
+    samples = np.concatenate(kept) if keep_samples else None
+    return DecodedSong(frames, samples, stream.sha256, stream.sample_rate, stream.n_channels)
+
+
+def analyse(path: Path | str, *, grid: BeatGrid | None = None, tracker: str = DEFAULT_TRACKER) -> AnalysedSong:
     """Decode a file, find its beats, and extract its features, in one pass and bounded memory.
 
     Args:
         path: Any readable audio file.
         grid: Beats to use instead of the tracker's.
+        tracker: Which tracker finds them, see `trackers.TRACKERS`.
 
     Raises:
         AudioError: If the file cannot be decoded, is shorter than 4 s, is silent, or has fewer than four beats.
-        ParameterError: If `grid` is longer than the audio.
+        ParameterError: If `grid` is longer than the audio, or the tracker is unknown or not installed.
     """
-    analyser = FrameAnalyser()
-    with open_audio(path) as stream:
-        for block in mono_blocks(stream, SAMPLE_RATE):
-            analyser.push(block)
-    duration_s = stream.n_samples / stream.sample_rate
-    frames = _song_frames(analyser, path_to_text(path), duration_s=duration_s)
-    onsets = band_onsets(frames.mel)
+    song = decode_song(path, keep_samples=grid is None and needs_samples(tracker))
+    onsets = band_onsets(song.frames.mel)
     if grid is None:
-        grid = track_beats(frames, onsets=onsets)
+        grid = find_beats(tracker, song.frames, song.samples, onsets=onsets)
         if grid.n_beats < MIN_BEATS:
             raise AudioError(f"{path_to_text(path)}: {grid.n_beats} beats found; a song has at least {MIN_BEATS}")
     return AnalysedSong(
-        features=frames_to_features(frames, grid, onsets=onsets),
-        sha256=stream.sha256,
-        sample_rate=stream.sample_rate,
-        n_channels=stream.n_channels,
-        duration_s=duration_s,
-        loudness_db=frames.loudness_db,
+        features=frames_to_features(song.frames, grid, onsets=onsets),
+        sha256=song.sha256,
+        sample_rate=song.sample_rate,
+        n_channels=song.n_channels,
+        duration_s=song.frames.duration_s,
+        loudness_db=song.frames.loudness_db,
     )
 
 
@@ -278,7 +309,8 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
     """Write the features of one song as Parquet, a row per beat, in one step.
 
     Columns are `beat_time_s`, `beat_position`, `FEATURE_NAMES`, and `context`, a list per beat (half precision). The
-    schema's metadata holds how they were made, the duration and confidence of the grid, and `metadata`.
+    schema's metadata holds how they were made, the duration and confidence of the grid (of the whole and, as a JSON
+    list, of its regions), and `metadata`.
 
     Args:
         path: File to write.
@@ -293,6 +325,8 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
         "confidence": repr(float(grid.confidence)),
         **(metadata or {}),
     }
+    if grid.region_confidence is not None:
+        kept["region_confidence"] = json.dumps([round(float(value), 4) for value in grid.region_confidence])
     columns = [pa.array(grid.times), pa.array(grid.positions)]
     columns += [pa.array(np.ascontiguousarray(features.values[:, i])) for i in range(N_FEATURES)]
     fields = [
@@ -351,6 +385,7 @@ def read_features(path: Path | str) -> StoredFeatures:
             positions=table.column("beat_position").to_numpy(),
             duration=float(metadata["duration_s"]),
             confidence=float(metadata["confidence"]),
+            region_confidence=json.loads(metadata.get("region_confidence", "null")),
         )
         values = np.stack([table.column(name).to_numpy() for name in FEATURE_NAMES], axis=1)
         context = None
@@ -358,7 +393,7 @@ def read_features(path: Path | str) -> StoredFeatures:
             flat = table.column(_CONTEXT_COLUMN).combine_chunks().flatten().to_numpy()
             context = flat.reshape(-1, N_CONTEXT).astype(np.float32)
         return StoredFeatures(BeatFeatures(values, grid, context), metadata)
-    except (OSError, KeyError, ValueError, pa.ArrowException, EditorBotError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, pa.ArrowException, EditorBotError) as error:
         raise FormatError(f"{path}: not the features of a song: {error}; ingest the songs again") from error
 
 

@@ -11,6 +11,11 @@ def home_folder() -> Path:
     return Path(os.environ.get("EDITORBOT_HOME") or DEFAULT_HOME).expanduser().resolve()
 
 
+def corrections_folder(home: Path) -> Path:
+    """What people said about the beats of songs, see `corrections`; like their ratings, it cannot be made again."""
+    return home / "corrections"
+
+
 def champion_path(home: Path) -> Path:
     """The policy that wears the champion alias, exported for commands that know no registry."""
     return home / "models" / "champion.pt"

@@ -13,13 +13,14 @@ from editorbot_core.devices import resolve_device
 from editorbot_core.editors import candidate_edits
 from editorbot_core.edits import EditDecisionList
 from editorbot_core.errors import ParameterError
-from editorbot_core.home import champion_path, champion_reward_path, home_folder
+from editorbot_core.home import champion_path, champion_reward_path, corrections_folder, home_folder
 from editorbot_core.interchange import write_edl
 from editorbot_core.library import analyse_song
 from editorbot_core.policy_files import LoadedPolicy, load_policy
 from editorbot_core.render import align_joins, render
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.songs import Song
+from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
 
 DEFAULT_KEEP = 0.5
 KEEP_RANGE = (0.1, 4.0)
@@ -108,6 +109,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--edl", type=Path, metavar="FILE", help="also write the edit decision list as JSON")
     add("--checkpoint", type=Path, help="policy (.pt); default: the champion of the last `make run`")
     add("--reward_model", type=Path, help="chooses the edit (.pt); default: the one the champion was trained on")
+    add(
+        "--tracker",
+        choices=TRACKERS,
+        default=DEFAULT_TRACKER,
+        help=f"finds the beats, unless `editorbot grid` corrected them (default: {DEFAULT_TRACKER})",
+    )
     add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
     add("--seed", type=int, default=0, help="other seeds, other candidates (default: 0)")
     return parser
@@ -139,7 +146,7 @@ def _run(arguments: argparse.Namespace) -> None:
     device = resolve_device(arguments.device)
     loaded = _policy(arguments.checkpoint, device)
     reward = _reward(arguments, device)
-    song = analyse_song(arguments.audio)
+    song = analyse_song(arguments.audio, corrections=corrections_folder(home_folder()), tracker=arguments.tracker)
     target_s = target_duration(song.duration, duration=arguments.duration, keep=arguments.keep)
     clip = read_audio(arguments.audio)
     edits = edit_song(

@@ -2,16 +2,19 @@
 
 A *store* is a folder that holds `features/<track_id>.parquet` per accepted song and `library.json`, an index that saves
 work: a file whose size and modification time it knows is not opened, a file whose bytes it knows is not analysed. Both
-can be deleted at any time, and an analysis that was interrupted goes on where it stopped. A track id is the first 16
+can be deleted at any time, and an analysis that was interrupted goes on where it stopped. Beside them lie people's
+corrections of grids (see `corrections`), which cannot be made again; a song that is corrected is analysed again, and no
+other. A track id is the first 16
 hexadecimal digits of the SHA-256 of the file; names are data and appear in no path.
 """
 
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +22,19 @@ import numpy as np
 
 from editorbot_core.analysing import Analysis, AnalysisPool, features_path
 from editorbot_core.annotations import find_annotation, load_annotation
-from editorbot_core.audio import check_audio_file, find_audio, path_to_text, text_to_path
+from editorbot_core.audio import check_audio_file, find_audio, path_to_text, sha256_audio, text_to_path
+from editorbot_core.corrections import CORRECTION, correction_version, load_correction
 from editorbot_core.edits import Units
 from editorbot_core.errors import AudioError, FormatError, ParameterError
 from editorbot_core.features import EXTRACTOR_VERSION, BeatFeatures, analyse, read_features
 from editorbot_core.files import digest, read_json, sweep_temporaries, write_json
+from editorbot_core.home import corrections_folder
 from editorbot_core.progress import Progress
 from editorbot_core.shipped import weights_digest
 from editorbot_core.songs import Song
 from editorbot_core.structure import STRUCTURE_VERSION, Structure, read_structure, remembered_structure
 from editorbot_core.structure_model import STRUCTURE_MODEL
-from editorbot_core.tracking import TRACKER
+from editorbot_core.trackers import DEFAULT_TRACKER, tracker_version
 
 BAR_CONFIDENCE = 0.25
 """Grids that are trusted at least this far are edited in bars, others in beats."""
@@ -55,6 +60,7 @@ class SongRecord:
         grid_confidence: How far to trust the beats, in [0, 1].
         status: "accepted" or "rejected".
         reason: Why it was rejected, or "".
+        grid_source: Where the beats come from: "tracker", or "correction" where a person corrected them.
         annotated: True if an annotation lies beside it.
         work: Id of the composition: recordings of one work share it. The annotation's id, else the track id.
     """
@@ -71,6 +77,7 @@ class SongRecord:
     grid_confidence: float
     status: str
     reason: str
+    grid_source: str
     annotated: bool
     work: str
 
@@ -83,10 +90,12 @@ class SongRecord:
 class _Index:
     """What is known about files, by path; kept on disk as `library.json`."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, corrections: Path, tracker: str) -> None:
         self._path = store / "library.json"
         self._store = store
-        self._version = f"{EXTRACTOR_VERSION}/{TRACKER}"
+        self._version = EXTRACTOR_VERSION
+        self._corrections = corrections
+        self._tracker_version = tracker_version(tracker)
         self._files: dict[str, dict[str, Any]] = {}
         self._saved_at = time.monotonic()
         if self._path.exists():
@@ -99,13 +108,18 @@ class _Index:
                 self._files = {}
 
     def known(self, path: Path, status: os.stat_result) -> Analysis | None:
-        """What was found out about this file, if it has not changed and its features are still there."""
+        """What was found out about this file, if neither it nor what makes its grid has changed since, and its
+        features are still there.
+        """
         entry = self._files.get(path_to_text(path))
         if entry is None or (entry.get("size"), entry.get("mtime_ns")) != (status.st_size, status.st_mtime_ns):
             return None
         try:
             analysis = Analysis(**{f.name: entry[f.name] for f in fields(Analysis)})
         except KeyError:
+            return None
+        version = correction_version(self._corrections, analysis.sha256) or self._tracker_version
+        if analysis.sha256 and analysis.grid_version != version:
             return None
         if analysis.reason:
             return analysis if analysis.lasting else None
@@ -133,7 +147,13 @@ class _Index:
 
 
 def ingest(
-    folder: Path | str, store: Path, *, n_processes: int | None = None, progress: Progress | None = None
+    folder: Path | str,
+    store: Path,
+    *,
+    n_processes: int | None = None,
+    tracker: str = DEFAULT_TRACKER,
+    corrections: Path | None = None,
+    progress: Progress | None = None,
 ) -> list[SongRecord]:
     """Analyse the audio files below `folder` that are new or have changed.
 
@@ -144,19 +164,22 @@ def ingest(
         folder: Where the songs are; sub-folders included, hidden files not.
         store: Folder for features and index.
         n_processes: Songs analysed at a time; None for one per processor.
+        tracker: Which tracker finds beats, see `trackers.TRACKERS`.
+        corrections: Folder of people's corrections of grids; None for the one in `store`.
         progress: Called as progress("analyse songs", done, total).
 
     Returns:
         A record per file, sorted by path.
 
     Raises:
-        ParameterError: If `folder` is not a folder.
+        ParameterError: If `folder` is not a folder, or the tracker is unknown or not installed.
     """
     folder, store = text_to_path(folder).absolute(), Path(store).absolute()
+    corrections = (corrections or corrections_folder(store)).absolute()
     paths = find_audio(folder)
     (store / "features").mkdir(parents=True, exist_ok=True)
     sweep_temporaries(store)
-    index = _Index(store)
+    index = _Index(store, corrections=corrections, tracker=tracker)
     index.keep_only(folder, paths)
     analyses: dict[Path, Analysis] = {}
     waiting: dict[Path, os.stat_result] = {}
@@ -176,7 +199,9 @@ def ingest(
     if progress is not None:
         progress("analyse songs", len(analyses), len(paths))
     try:
-        _analyse_all(waiting, store, index, analyses, n_processes=n_processes, progress=progress)
+        n_workers = max(1, min(n_processes or os.cpu_count() or 1, len(waiting)))
+        start = partial(AnalysisPool, n_workers, store, corrections=corrections, tracker=tracker)
+        _analyse_all(waiting, start, index, analyses, n_workers=n_workers, progress=progress)
     finally:
         index.save()
     return _records(paths, analyses)
@@ -184,19 +209,18 @@ def ingest(
 
 def _analyse_all(
     waiting: dict[Path, os.stat_result],
-    store: Path,
+    start: Callable[[], AnalysisPool],
     index: _Index,
     analyses: dict[Path, Analysis],
     *,
-    n_processes: int | None,
+    n_workers: int,
     progress: Progress | None,
 ) -> None:
     """Analyse the waiting files in a pool and add the results to the index and to `analyses`."""
     if not waiting:
         return
     total = len(waiting) + len(analyses)
-    n_workers = max(1, min(n_processes or os.cpu_count() or 1, len(waiting)))
-    with ThreadPoolExecutor(n_workers) as threads, AnalysisPool(n_workers, store) as pool:
+    with ThreadPoolExecutor(n_workers) as threads, start() as pool:
         try:
             futures: dict[Future[Analysis], Path] = {threads.submit(pool.analyse, path): path for path in waiting}
             for future in as_completed(futures):
@@ -241,6 +265,7 @@ def _records(paths: Sequence[Path], analyses: dict[Path, Analysis]) -> list[Song
                 grid_confidence=analysis.grid_confidence,
                 status="rejected" if reason else "accepted",
                 reason=reason,
+                grid_source=CORRECTION if analysis.grid_version.startswith(f"{CORRECTION}-") else "tracker",
                 annotated=annotation_path is not None,
                 work=work,
             )
@@ -285,23 +310,38 @@ def _digest_of(features: BeatFeatures) -> str:
     return hasher.hexdigest()
 
 
-def analyse_song(path: Path | str) -> Song:
+def analyse_song(path: Path | str, *, corrections: Path | None = None, tracker: str = DEFAULT_TRACKER) -> Song:
     """One file, analysed now and not remembered, ready to be edited.
+
+    Args:
+        path: The audio file.
+        corrections: Folder of people's corrections of grids, which go before the tracker; None for no corrections.
+        tracker: Which tracker finds beats, see `trackers.TRACKERS`.
 
     Raises:
         AudioError: If the file cannot be used as a song.
-        FormatError: If the annotation beside it is damaged.
+        FormatError: If its correction, or the annotation beside it, is damaged.
+        ParameterError: If the tracker is unknown or not installed.
     """
-    analysed = analyse(path)
+    correction = load_correction(corrections, sha256_audio(path)) if corrections else None
+    analysed = analyse(path, grid=correction.grid if correction else None, tracker=tracker)
+    if correction and correction.sha256 != analysed.sha256:
+        raise AudioError(f"{path_to_text(path)}: the file was changed while it was read; try again")
     return _song(Path(path), analysed.sha256, analysed.features)
 
 
-def load_song(record: SongRecord, store: Path) -> Song:
+def load_song(record: SongRecord, store: Path, *, corrections: Path | None = None) -> Song:
     """One accepted song, ready to be edited: bars as units if the grid is trusted, else beats.
+
+    Args:
+        record: The song, from `ingest`.
+        store: Folder of its features.
+        corrections: Folder of people's corrections of grids; None for the one in `store`.
 
     Raises:
         ParameterError: If the record was rejected.
-        FormatError: If the stored features are missing, damaged or of another file, or the annotation is damaged.
+        FormatError: If the stored features are missing, damaged, of another file or older than what a person said
+            about the beats, or the annotation is damaged.
     """
     if not record.accepted:
         raise ParameterError(f"{record.path} was rejected: {record.reason}")
@@ -309,12 +349,18 @@ def load_song(record: SongRecord, store: Path) -> Song:
     stored = read_features(path)
     if stored.metadata.get("sha256") != record.sha256:
         raise FormatError(f"{path}: features of another file; ingest the songs again")
+    corrected = stored.metadata.get("tracker") == CORRECTION
+    version = correction_version(corrections or corrections_folder(Path(store)), record.sha256)
+    if version != (stored.metadata.get("grid_version") if corrected else ""):
+        raise FormatError(
+            f"{record.path}: a person corrected its beats after they were analysed; ingest the songs again"
+        )
     return _song(text_to_path(record.path), record.sha256, stored.features, store=store)
 
 
-def load_songs(records: Sequence[SongRecord], store: Path) -> list[Song]:
-    """The accepted songs among `records`, in order."""
-    return [load_song(record, store) for record in records if record.accepted]
+def load_songs(records: Sequence[SongRecord], store: Path, *, corrections: Path | None = None) -> list[Song]:
+    """The accepted songs among `records`, in order; the arguments are those of `load_song`."""
+    return [load_song(record, store, corrections=corrections) for record in records if record.accepted]
 
 
 def split_songs(

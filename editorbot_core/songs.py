@@ -41,7 +41,7 @@ class Song:
 
     @property
     def grid(self) -> BeatGrid:
-        """Estimated beats."""
+        """Beats: a tracker's, or as a person corrected them."""
         return self.features.grid
 
     @property

@@ -13,13 +13,14 @@ ranks them (`grid_ranking`), and `track_beats` takes the first.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from editorbot_core.beats import BeatGrid
+from editorbot_core.beats import BeatGrid, region_bounds
 from editorbot_core.filterbanks import FRAME_RATE, N_MELS
 from editorbot_core.grid_ranking import (
     METRES,
@@ -36,6 +37,7 @@ TRACKER = "semi-markov-2"
 ACTIVATION_RATE = 2 * FRAME_RATE
 BAND_EDGES = (0, 8, 20, 36, 60, 90, N_MELS)
 _PERIODICITY_WINDOW_S = 10.0
+_PHASE_WINDOW_S = 15.0
 _CHUNK_FRAMES = 4_096
 
 
@@ -89,12 +91,13 @@ class GridHypothesis(NamedTuple):
         grid: Its beats and bars.
         level: Beats per beat of the tracker's own reading: 1, 2 (midpoints added), 0.5 (every second beat), or 1.5 for
             the midpoints alone.
-        probability: That it is the right one among those listed.
+        score: The higher the better: for readings of one song the probability of being right; for beats that were
+            found elsewhere the evidence for their bars.
     """
 
     grid: BeatGrid
     level: float
-    probability: float
+    score: float
 
 
 def _moving_mean(values: np.ndarray, width: int) -> np.ndarray:
@@ -342,10 +345,7 @@ def find_readings(
             continue
         evidence = bar_evidence(chosen, instants)
         for metre in METRES:
-            best = _bar_positions(evidence, metre, config.bar_change_cost)
-            for shift in range(metre):
-                positions = (best - 1 + shift) % metre + 1
-                score = _bar_score(evidence, positions, metre=metre, config=config)
+            for score, positions in _bar_readings(evidence, (metre,), config):
                 score -= config.level_change_cost * (level != 1.0)
                 readings.append(Reading(chosen, positions, metre, level, score))
     return instants, readings
@@ -356,7 +356,7 @@ def grid_hypotheses(
 ) -> list[GridHypothesis]:
     """Readings of the song, likeliest first.
 
-    The first carries a confidence; the confidence of the others is 0.
+    The first carries a confidence, and one per region; the confidence of the others is 0.
 
     Args:
         frames: Frame features of the song.
@@ -376,8 +376,104 @@ def grid_hypotheses(
         times = instants.times[reading.chosen]
         confidence = 0.0 if rank else probability * _pulse_clarity(activation, times)
         grid = BeatGrid(times, reading.positions, frames.duration_s, confidence)
+        if rank == 0:
+            evidence = bar_evidence(reading.chosen, instants)
+            grid = replace(grid, region_confidence=region_confidence(grid, activation, evidence))
         hypotheses.append(GridHypothesis(grid, reading.level, probability))
     return hypotheses
+
+
+def grid_of_beats(
+    times: np.ndarray,
+    frames: FrameFeatures,
+    *,
+    positions: np.ndarray | None = None,
+    metres: tuple[int, ...] = METRES,
+    config: TrackerConfig | None = None,
+) -> GridHypothesis:
+    """The grid of beats that were found elsewhere, with score and confidences as the tracker's own have.
+
+    Args:
+        times: Beats, s, rising, at least one.
+        frames: Frame features of the song.
+        positions: Their places in bars; None to find bars by the evidence in the audio.
+        metres: Beats per bar, of which the likeliest is taken.
+        config: Constants of the tracker.
+    """
+    config = config or TrackerConfig()
+    onsets = band_onsets(frames.mel, compression=config.compression)
+    activation = beat_activation(onsets, config=config)
+    instants = _instants(times, frames, onsets, compression=config.compression)
+    evidence = bar_evidence(np.arange(len(times)), instants)
+    readings = sorted(_bar_readings(evidence, metres, config), key=lambda reading: -reading[0])
+    if positions is None:
+        score, positions = readings[0]
+    else:
+        metre = BeatGrid(times, positions, frames.duration_s).metre
+        score = _bar_score(evidence, positions, metre=metre, config=config)
+    rival = max(other for other, place in readings if not np.array_equal(place, positions))
+    lag_s = _common_lag(times, activation)
+    heard = np.maximum(times + lag_s, 0.0)
+    confidence = _leading(score - rival, len(times)) * _pulse_clarity(activation, heard)
+    grid = BeatGrid(times, positions, frames.duration_s, confidence)
+    regions = region_confidence(grid, activation, evidence, lag_s=lag_s)
+    return GridHypothesis(replace(grid, region_confidence=regions), 1.0, score)
+
+
+def _common_lag(times: np.ndarray, activation: np.ndarray) -> float:
+    """The lag of all beats within 50 ms at which they meet the activation best, s: others place beats otherwise."""
+    frames = np.round(times * ACTIVATION_RATE).astype(np.int64)
+    lags = sorted(range(-4, 5), key=abs)
+    met = [activation[np.clip(frames + lag, 0, len(activation) - 1)].mean() for lag in lags]
+    return lags[int(np.argmax(met))] / ACTIVATION_RATE
+
+
+def region_confidence(
+    grid: BeatGrid, activation: np.ndarray, evidence: np.ndarray, *, lag_s: float = 0.0
+) -> np.ndarray:
+    """How far to trust a grid in each of its regions (see `beats.region_bounds`), float64 (n_regions,) in [0, 1].
+
+    The product of three: the beats of the region stand out of the activation around them, the activation is periodic
+    at their interval, and the bars' phase leads over the others (one half where it neither leads nor trails).
+
+    Args:
+        grid: Beats and bars.
+        activation: Of the song, at `ACTIVATION_RATE`.
+        evidence: For bars, of every beat, (n_beats,).
+        lag_s: By how much the activation follows the beats, s.
+    """
+    heard = np.round((grid.times + lag_s) * ACTIVATION_RATE).astype(np.int64)
+    on_beat = activation[np.clip(heard, 0, len(activation) - 1)]
+    bounds = region_bounds(grid.duration)
+    trust = np.zeros(len(bounds) - 1)
+    for i, (start, end) in enumerate(pairwise(bounds)):
+        inside = (grid.times >= start) & (grid.times < end)
+        around = activation[int(start * ACTIVATION_RATE) : int(end * ACTIVATION_RATE) + 1]
+        if np.count_nonzero(inside) < 2 or len(around) < 2:
+            continue
+        interval = round(float(np.median(np.diff(grid.times[inside]))) * ACTIVATION_RATE)
+        near = np.abs(grid.times - 0.5 * (start + end)) < _PHASE_WINDOW_S
+        standing_out = np.clip((on_beat[inside].mean() - around.mean()) / 0.15, 0.0, 1.0)
+        periodic = np.clip((_autocorrelation(around, interval + 4)[max(interval - 3, 1) :].max() - 0.1) / 0.3, 0.0, 1.0)
+        trust[i] = standing_out * periodic / (1.0 + np.exp(-_phase_lead(evidence[near], grid.positions[near]) / 0.25))
+    return trust
+
+
+def _phase_lead(evidence: np.ndarray, positions: np.ndarray) -> float:
+    """Mean evidence on downbeats over that at the best other place in the bar."""
+    means = [evidence[positions == place].mean() for place in np.unique(positions)]
+    return float(means[0] - max(means[1:])) if positions.min() == 1 and len(means) > 1 else 0.0
+
+
+def _bar_readings(
+    evidence: np.ndarray, metres: tuple[int, ...], config: TrackerConfig
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Score and positions, int64 (n_beats,), of bars of every metre at every phase."""
+    for metre in metres:
+        best = _bar_positions(evidence, metre, config.bar_change_cost)
+        for shift in range(metre):
+            positions = (best - 1 + shift) % metre + 1
+            yield _bar_score(evidence, positions, metre=metre, config=config), positions
 
 
 def _periodicity(activation: np.ndarray, times: np.ndarray) -> float:
@@ -388,6 +484,11 @@ def _periodicity(activation: np.ndarray, times: np.ndarray) -> float:
     starts = range(0, max(len(activation) - width, 1), width // 2)
     windows = (activation[start : start + width] for start in starts)
     return float(np.mean([_autocorrelation(window, interval + 4)[near].max() for window in windows]))
+
+
+def _leading(lead: float, n_beats: int) -> float:
+    """How surely the bars' phase is right when its evidence leads by `lead`: more than chance explains."""
+    return float(1.0 / (1.0 + np.exp(-(lead - 0.1 - 1.0 / np.sqrt(n_beats)) / 0.12)))
 
 
 def _pulse_clarity(activation: np.ndarray, times: np.ndarray) -> float:

@@ -230,7 +230,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _load_songs(folder: Path, session: Session) -> tuple[list[Song], list[Song]]:
     """Training and held-out songs."""
     config = session.config
-    records = ingest(folder, home_folder(), n_processes=config.n_workers, progress=session.progress)
+    records = ingest(
+        folder, home_folder(), n_processes=config.n_workers, tracker=config.tracker, progress=session.progress
+    )
     for record in records:
         if record.status != "accepted":
             session.log.warning("left out: %s: %s", record.path, record.reason)

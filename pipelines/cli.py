@@ -1,4 +1,4 @@
-"""The `editorbot` command: run the pipeline, open its pages, rate edits, edit a song.
+"""The `editorbot` command: run the pipeline, open its pages, rate edits, edit a song, correct its beats.
 
 Exit status 0 when it did what was asked, 1 for a fault, 2 for wrong use, 130 for Ctrl-C.
 """
@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--songs", type=Path, metavar="FOLDER", help="songs to learn from (default: training_data/, else demo songs)"
     )
+    run.add_argument("--tracker", metavar="NAME", help="finds the beats: semi-markov (default), librosa or beat_this")
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as ppo.n_steps=4096"
     )
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, metavar="SEED", help="other seeds, other songs (default 0)")
 
     commands.add_parser("edit", help="edit one song with the champion", add_help=False)
+    commands.add_parser("grid", help="show the beats of a song, and correct them", add_help=False)
     return parser
 
 
@@ -55,6 +57,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if not equals:
             raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
         settings[name] = value
+    if arguments.tracker is not None:
+        settings["tracker"] = arguments.tracker
     if arguments.songs is not None and not arguments.songs.is_dir():
         raise ParameterError(f"--songs {arguments.songs}: no such folder")
     return run_main_job(songs=arguments.songs, settings=settings)
@@ -129,6 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from editorbot_core.infer import main as edit
 
         return edit(argv[1:], prog="editorbot edit")
+    if argv[:1] == ["grid"]:
+        from editorbot_core.grid_command import main as grid
+
+        return grid(argv[1:], prog="editorbot grid")
     arguments = _parser().parse_args(argv)
     bodies = {"run": _run, "ui": _ui, "rate": _rate, "demo": _demo}
     return run_command(lambda: bodies[arguments.command](arguments))

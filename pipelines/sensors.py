@@ -12,6 +12,7 @@ from assets.registry import registry
 from assets.resources import Tracking
 from assets.runs import close_dead_runs
 from editorbot_core.files import digest
+from editorbot_core.home import corrections_folder
 from pipelines.jobs import ingest_job, main_job, retrain_job
 from pipelines.schedules import automation_is_on
 
@@ -33,7 +34,7 @@ def request_once(instance: dg.DagsterInstance, trigger: str) -> dg.RunRequest | 
 
 @dg.sensor(job=ingest_job, minimum_interval_seconds=60, default_status=_STATUS)
 def song_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunRequest | dg.SkipReason:
-    """Songs have come, changed or vanished: ingest them."""
+    """Songs have come, changed or vanished, or a person corrected the beats of one: ingest them."""
     from editorbot_core.audio import find_audio
 
     folder = home.songs_folder_if_any()
@@ -45,9 +46,12 @@ def song_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunReques
         listing.append(
             [str(path.relative_to(folder)).encode(errors="replace").decode(), status.st_size, status.st_mtime_ns]
         )
+    n_songs = len(listing)
+    for path in sorted(corrections_folder(home.path).glob("*.json")):
+        listing.append([f"correction of {path.stem}", path.stat().st_size, path.stat().st_mtime_ns])
     now = digest(listing)[:16]
     if context.cursor == now:
-        return dg.SkipReason(f"{len(listing)} songs, none new, changed or gone")
+        return dg.SkipReason(f"{n_songs} songs, none new, changed, corrected or gone")
     answer = request_once(context.instance, f"songs-{now}")
     if isinstance(answer, dg.SkipReason) and "already" in str(answer.skip_message):
         context.update_cursor(now)

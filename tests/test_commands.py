@@ -11,7 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from editorbot_core import evaluation, infer, trainer
+from editorbot_core import evaluation, grid_command, infer, trainer
+from editorbot_core.corrections import list_corrections
+from editorbot_core.home import corrections_folder
 from editorbot_core.interchange import read_edl
 from editorbot_core.policy_files import load_policy
 
@@ -169,6 +171,26 @@ def test_infer_meets_the_length(
     # The tolerance of the decision process: 1.5 % plus half a bar, and some for a long last bar.
     assert made.duration == pytest.approx(target, rel=0.1)
     assert edl.target_duration_s == pytest.approx(target)
+
+
+def test_infer_edits_on_the_beats_that_a_person_corrected(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITORBOT_HOME", str(tmp_path / "home"))
+    song = sorted(trained.songs.glob("*.flac"))[0]
+    assert grid_command.main([str(song), "--shift", "+1"]) == 0
+    (correction,) = list_corrections(corrections_folder(tmp_path / "home"))
+    status = infer.main(
+        [
+            *("--checkpoint", str(trained.output / "models" / "policy_best.pt"), "--audio", str(song)),
+            *("--output", str(tmp_path / "out.wav"), "--edl", str(tmp_path / "out.json"), "--device", "cpu"),
+        ]
+    )
+    assert status == 0
+    edl = read_edl(tmp_path / "out.json")
+    np.testing.assert_allclose(edl.grid.times, correction.grid.times)
+    np.testing.assert_array_equal(edl.grid.positions, correction.grid.positions)
+    assert edl.grid.confidence == 1.0
 
 
 def test_candidates_are_different_edits(trained: Any, tmp_path: Path) -> None:

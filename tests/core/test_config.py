@@ -27,6 +27,7 @@ def test_overriding_changes_what_was_named_and_nothing_else() -> None:
         ({"total_steps": "many"}, "cannot use 'many'"),
         ({"total_steps": 1.5}, "whole number"),
         ({"algorithm": "magic"}, "ppo or dpo"),
+        ({"tracker": "madmom"}, "tracker must be one of semi-markov, librosa, beat_this"),
         ({"eval_ratios": (5.0,)}, "eval_ratios must be values in"),
         ({"total_steps": 0, "eval_fraction": 2.0}, "total_steps must be at least 1.*eval_fraction must be between"),
         ({"ppo.epochs": 0}, "epochs must be at least 1"),

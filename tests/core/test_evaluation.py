@@ -454,7 +454,7 @@ def untrained(tmp_path, monkeypatch):
     songs = [make_song(seed=seed, n_phrases=3) for seed in range(2)]
     records = [SimpleNamespace(status="accepted"), SimpleNamespace(status="rejected", path="x.mp3", reason="silence")]
     monkeypatch.setattr(library, "ingest", lambda folder, store, **options: records)
-    monkeypatch.setattr(library, "load_songs", lambda records, store: songs)
+    monkeypatch.setattr(library, "load_songs", lambda records, store, **options: songs)
     save_policy(tmp_path / "policy.pt", Policy(PolicyConfig()), model={"name": "untrained"})
     (tmp_path / "songs").mkdir()
     names = {"checkpoint": "policy.pt", "test_dir": "songs", "output_dir": "results"}
@@ -494,7 +494,7 @@ def test_what_cannot_be_done_is_said_in_one_line_with_exit_status_2(untrained, f
 def test_a_folder_without_usable_songs_is_an_error(untrained, monkeypatch, capsys):
     from editorbot_core import library
 
-    monkeypatch.setattr(library, "load_songs", lambda records, store: [])
+    monkeypatch.setattr(library, "load_songs", lambda records, store, **options: [])
     assert main(untrained) == 2
     assert "none of its 2 files" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,10 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path, features: BeatFeature
     assert stored.features.grid.duration == features.grid.duration
     assert stored.features.grid.confidence == features.grid.confidence
     assert stored.metadata["sha256"] == "ab"
+    assert stored.features.grid.region_confidence is None
+    regions = replace(features, grid=replace(features.grid, region_confidence=[0.25]))
+    save_features(tmp_path / "b.parquet", regions)
+    np.testing.assert_array_equal(load_features(tmp_path / "b.parquet").grid.region_confidence, [0.25])
     assert {"extractor_version", "tracker", "sample_rate", "hop_length", "n_fft"} <= stored.metadata.keys()
     np.testing.assert_array_equal(load_features(tmp_path / "a.parquet").values, features.values)
 
@@ -231,13 +236,15 @@ def _change_table(path: Path, change: str) -> None:
         table = table.set_column(5, table.column_names[5], pa.array(np.full(len(table), np.nan, dtype=np.float32)))
     elif change == "another version":
         table = table.replace_schema_metadata({**table.schema.metadata, b"extractor_version": b"0"})
+    elif change == "regions":
+        table = table.replace_schema_metadata({**table.schema.metadata, b"region_confidence": b'{"a": 1}'})
     elif change == "no metadata":
         table = table.replace_schema_metadata(None)
     pq.write_table(table, path)
 
 
 @pytest.mark.parametrize(
-    "change", ["width", "order", "type", "no rows", "not finite", "another version", "no metadata"]
+    "change", ["width", "order", "type", "no rows", "not finite", "another version", "regions", "no metadata"]
 )
 def test_files_of_another_layout_are_refused(tmp_path: Path, features: BeatFeatures, change: str) -> None:
     save_features(tmp_path / "a.parquet", features)

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from editorbot_core import library
-from editorbot_core.analysing import Analysis, AnalysisPool, features_path
+from editorbot_core.analysing import Analysis, AnalysisPool, analyse_into, features_path
 from editorbot_core.audio import AudioClip, write_audio
+from editorbot_core.beats import BeatGrid
+from editorbot_core.corrections import Correction, correction_path, remove_correction, save_correction
 from editorbot_core.errors import FormatError, ParameterError
+from editorbot_core.features import read_features
 from editorbot_core.files import sha256_file
 from editorbot_core.filterbanks import SAMPLE_RATE
-from editorbot_core.library import ingest, load_song, load_songs, split_songs
+from editorbot_core.home import corrections_folder
+from editorbot_core.library import analyse_song, ingest, load_song, load_songs, split_songs
 
 
 def write_song(path: Path, *, bpm: float = 120.0, duration_s: float = 24.0, seed: int = 0) -> Path:
@@ -145,6 +149,126 @@ def test_a_damaged_store_is_made_again(music: Path, store: Path, tmp_path: Path,
     shutil.copy(music / "one.flac", folder)
     (record,) = ingest(folder, store, n_processes=1)
     assert load_song(record, store).sha256 == sha256
+
+
+def _correct(store: Path, path: Path, **changes: object) -> Correction:
+    """Keep a correction of the song at `path`: bars of three at 100 beats per minute."""
+    times = np.arange(0.1, 23.5, 0.6)
+    grid = BeatGrid(times, np.arange(len(times)) % 3 + 1, duration=24.0)
+    correction = Correction(sha256_file(path), str(path), grid, ("file beats.txt",))
+    save_correction(corrections_folder(store), correction)
+    return correction
+
+
+@pytest.fixture
+def analysed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Has songs analysed in this process, without a pool; the songs that were."""
+    paths: list[Path] = []
+
+    class InThisProcess:
+        def __init__(self, n_processes: int, store: Path, *, corrections: Path, tracker: str) -> None:
+            self._how = {"store": store, "corrections": corrections, "tracker": tracker}
+
+        def __enter__(self) -> "InThisProcess":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def analyse(self, path: Path) -> Analysis:
+            paths.append(path)
+            return analyse_into(path, **self._how)
+
+    monkeypatch.setattr(library, "AnalysisPool", InThisProcess)
+    return paths
+
+
+@pytest.fixture
+def own_store(music: Path, store: Path, tmp_path: Path, analysed: list[Path]) -> tuple[Path, Path]:
+    """The two songs in a folder of their own, and a store that knows them."""
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    for name in ("one.flac", os.fsdecode(b"tw\xf6.wav")):
+        shutil.copy2(music / name, folder)
+    own = Path(shutil.copytree(store, tmp_path / "own"))
+    ingest(folder, own)
+    analysed.clear()
+    return folder, own
+
+
+def test_a_corrected_song_is_analysed_again_and_no_other(own_store: tuple[Path, Path], analysed: list[Path]) -> None:
+    folder, store = own_store
+    before = {record.path: record for record in ingest(folder, store)}
+    one = str(folder / "one.flac")
+    digests = {path: sha256_file(features_path(store, record.sha256)) for path, record in before.items()}
+    correction = _correct(store, folder / "one.flac")
+    with pytest.raises(FormatError, match="a person corrected its beats after they were analysed; ingest"):
+        load_song(before[one], store)
+    after = {record.path: record for record in ingest(folder, store)}
+    assert analysed == [folder / "one.flac"]
+    for path, record in after.items():
+        assert (sha256_file(features_path(store, record.sha256)) == digests[path]) == (path != one)
+        assert (record == before[path]) == (path != one)
+    assert (after[one].grid_source, after[one].grid_confidence) == ("correction", 1.0)
+    assert {record.grid_source for record in before.values()} == {"tracker"}
+    song = load_song(after[one], store)
+    np.testing.assert_array_equal(song.grid.times, correction.grid.times)
+    assert song.units.n_units == len(correction.grid.downbeats)
+    assert read_features(features_path(store, song.sha256)).metadata["tracker"] == "correction"
+    edl = song.edl(np.zeros(song.units.n_units, dtype=int), target_duration_s=24.0)
+    np.testing.assert_array_equal(edl.grid.positions, correction.grid.positions)
+    # It survives the song's being renamed, and the loss of everything that can be made again.
+    (folder / "one.flac").rename(folder / "renamed.flac")
+    shutil.rmtree(store / "features")
+    (store / "library.json").unlink()
+    renamed = next(record for record in ingest(folder, store) if record.path.endswith("renamed.flac"))
+    assert (renamed.n_beats, renamed.grid_source) == (correction.grid.n_beats, "correction")
+    # Forgotten, the tracker's beats are back, digest and all.
+    remove_correction(corrections_folder(store), renamed.sha256)
+    back = next(record for record in ingest(folder, store) if record.path.endswith("renamed.flac"))
+    assert (back.n_beats, back.grid_source) == (before[one].n_beats, "tracker")
+    assert sha256_file(features_path(store, back.sha256)) == digests[one]
+
+
+def test_another_tracker_changes_every_grid_but_the_corrected(
+    own_store: tuple[Path, Path], analysed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = own_store
+    _correct(store, folder / "one.flac")
+    assert all(record.accepted for record in ingest(folder, store))
+    analysed.clear()
+    monkeypatch.setattr("editorbot_core.trackers.TRACKER", "semi-markov-99")
+    assert all(record.accepted for record in ingest(folder, store))
+    assert [path.name for path in analysed] == [os.fsdecode(b"tw\xf6.wav")]
+
+
+def test_an_unknown_tracker_is_refused_before_anything_is_analysed(music: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="one of semi-markov, librosa, beat_this"):
+        ingest(music, tmp_path, tracker="madmom")
+
+
+def test_a_damaged_correction_rejects_its_song_only(own_store: tuple[Path, Path]) -> None:
+    folder, store = own_store
+    correction_path(corrections_folder(store), _correct(store, folder / "one.flac").sha256).write_text("{")
+    records = {Path(record.path).name: record for record in ingest(folder, store)}
+    assert "--clear" in records["one.flac"].reason
+    assert sum(record.accepted for record in records.values()) == 1
+
+
+def test_a_correction_helps_a_song_in_which_no_beats_are_found(tmp_path: Path) -> None:
+    folder, store = tmp_path / "songs", tmp_path / "store"
+    folder.mkdir()
+    samples = np.zeros((1, 24 * SAMPLE_RATE), dtype=np.float32)
+    samples[0, 10 * SAMPLE_RATE] = 0.9
+    write_audio(folder / "drop.wav", AudioClip(samples, SAMPLE_RATE))
+    (record,) = ingest(folder, store, n_processes=1)
+    assert "beats found; a song has at least" in record.reason
+    _correct(store, folder / "drop.wav")
+    (record,) = ingest(folder, store, n_processes=1)
+    assert record.accepted
+    assert analyse_song(folder / "drop.wav", corrections=corrections_folder(store)).grid.metre == 3
+    with AnalysisPool(1, tmp_path / "other", tracker="madmom") as pool:
+        assert "tracker must be one of" in pool.analyse(folder / "drop.wav").reason
 
 
 def test_progress_is_told(music: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import os
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from editorbot_core.audio import find_audio, read_audio
 from editorbot_core.beats import BeatGrid
 from editorbot_core.filterbanks import SAMPLE_RATE
 from editorbot_core.spectral import analyse_frames
-from editorbot_core.tracking import grid_hypotheses, track_beats
+from editorbot_core.tracking import grid_hypotheses, grid_of_beats, track_beats
 
 mir_eval = pytest.importorskip("mir_eval")
 
@@ -70,6 +72,51 @@ def test_noise_and_tones_have_no_confidence() -> None:
     noise = (0.1 * rng.standard_normal(len(t))).astype(np.float32)
     assert track(noise).confidence < 0.1
     assert track((0.3 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)).confidence < 0.1
+
+
+def regions(samples: np.ndarray) -> np.ndarray:
+    found = track(samples).regions
+    assert found[0].start_s == 0.0
+    assert found[-1].end_s == pytest.approx(len(samples) / SAMPLE_RATE)
+    assert all(one.end_s == other.start_s for one, other in pairwise(found))
+    return np.array([region.confidence for region in found])
+
+
+@pytest.mark.parametrize("instead", ["noise", "silence"])
+def test_regions_are_trusted_only_where_there_is_a_beat(steady_audio: Callable[..., np.ndarray], instead: str) -> None:
+    samples = steady_audio(duration_s=63.0)
+    whole = regions(samples)
+    assert whole.shape == (6,)
+    assert ((whole > 0.6) & (whole <= 1.0)).all()
+    level = samples.std() if instead == "noise" else 0.0
+    hole = slice(20 * SAMPLE_RATE, 40 * SAMPLE_RATE)
+    samples[hole] = level * np.random.default_rng(0).standard_normal(20 * SAMPLE_RATE).astype(np.float32)
+    holed = regions(samples)
+    assert (holed[2:4] < 0.15).all()
+    assert (holed[2:4] >= 0.0).all()
+    assert (np.delete(holed, (2, 3)) > 0.4).all()
+
+
+def test_regions_of_noise_are_not_trusted() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(30 * SAMPLE_RATE)
+    assert regions(noise.astype(np.float32)).max() < 0.3
+
+
+def test_beats_from_elsewhere_are_judged_as_the_tracker_judges_its_own(
+    steady_audio: Callable[..., np.ndarray],
+) -> None:
+    frames = analyse_frames(steady_audio(duration_s=30.0))
+    own = track_beats(frames)
+    again = grid_of_beats(own.times, frames, positions=own.positions).grid
+    np.testing.assert_allclose(again.region_confidence, own.region_confidence)
+    late = grid_of_beats(own.times + 0.03, frames).grid
+    np.testing.assert_array_equal(late.positions, own.positions)
+    assert late.confidence == pytest.approx(own.confidence, abs=0.1)
+    off_beat = grid_of_beats(own.times[:-1] + 0.25, frames).grid
+    assert off_beat.confidence < 0.5 * own.confidence
+    shifted = grid_of_beats(own.times, frames, positions=own.positions % 4 + 1).grid
+    assert shifted.confidence < 0.1
+    assert max(region.confidence for region in shifted.regions) < 0.3
 
 
 def test_there_are_no_beats_in_silence() -> None:

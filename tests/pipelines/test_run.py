@@ -22,6 +22,7 @@ from editorbot_core.interchange import read_edl
 from editorbot_core.policy_files import load_policy
 from editorbot_core.preferences import PreferenceStore
 from editorbot_core.rating.queue import pairs_path, read_pairs
+from pipelines import cli
 from pipelines.instance import dagster_instance
 from pipelines.run import PipelineResult, report, run_main_job, run_pipeline
 
@@ -233,3 +234,16 @@ def test_wrong_settings_and_folders_are_named_before_anything_runs(tmp_path: Pat
     with pytest.raises(ParameterError, match="no such folder"):
         run_pipeline(tmp_path / "nowhere", home=tmp_path / "home")
     assert not (tmp_path / "home").exists()
+
+
+def test_the_tracker_is_a_setting_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr("pipelines.run.run_main_job", lambda songs, settings: seen.append(settings) or 0)
+    assert cli.main(["run", "--tracker", "librosa", "--set", "n_pairs=20"]) == 0
+    assert seen == [{"n_pairs": "20", "tracker": "librosa"}]
+
+
+def test_an_unknown_tracker_is_named_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="tracker must be one of semi-markov, librosa, beat_this"):
+        run_pipeline(home=tmp_path, settings={"tracker": "madmom"})
+    assert list(tmp_path.iterdir()) == []

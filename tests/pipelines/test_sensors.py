@@ -9,6 +9,7 @@ import pytest
 
 from assets.home import Home
 from assets.runs import hold_run
+from editorbot_core.home import corrections_folder
 from pipelines.definitions import defs
 from pipelines.schedules import retrain_schedule
 from pipelines.sensors import preference_sensor, request_once, song_sensor
@@ -97,6 +98,19 @@ def test_every_change_of_songs_starts_another_run(ticks: Ticks, songs: Path, cha
     else:
         (songs / "a.wav").unlink()
     assert _request(ticks.tick()).run_key != first.run_key
+
+
+def test_a_corrected_grid_starts_another_run(ticks: Ticks) -> None:
+    first = ticks.tick()
+    assert isinstance(first, dg.RunRequest)
+    ticks.run(first)
+    assert isinstance(ticks.tick(), dg.SkipReason)
+    folder = corrections_folder(ticks.home.path)
+    folder.mkdir(parents=True)
+    (folder / "0123456789abcdef.json").write_text("{}")
+    again = ticks.tick()
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key != first.run_key
 
 
 def test_other_files_start_nothing(ticks: Ticks, songs: Path) -> None:
