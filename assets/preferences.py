@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 # Pairs of songs that are only judged on, as a share of the pairs of the others: enough to report an accuracy.
 TEST_SHARE = 0.25
 QUEUE_LENGTH = 400
-_TARGETS = (0.4, 0.5, 0.65, 0.8)
-_SAMPLES_PER_TARGET = 2
 
 
 def pairs_table(pairs: "list[EditPair]", part: str) -> pd.DataFrame:
@@ -59,35 +57,6 @@ def pairs_of(table: pd.DataFrame) -> "list[EditPair]":
     ]
 
 
-def sampled_edits(policy: "Policy", songs: "list[Song]", *, seed: int) -> "dict[str, list[EditDecisionList]]":
-    """Edits that the policy makes of every song, a few for each of a few targets, by track id."""
-    import torch
-
-    from editorbot_core.rollout import sample_edits
-    from editorbot_core.songs import collate
-
-    per_song = torch.tensor(_TARGETS).repeat_interleave(_SAMPLES_PER_TARGET)
-    index = torch.arange(len(songs)).repeat_interleave(len(per_song))
-    rollout = sample_edits(
-        policy,
-        collate(songs),
-        song_index=index,
-        target_ratio=per_song.repeat(len(songs)),
-        generator=torch.Generator().manual_seed(seed),
-    )
-    edits: dict[str, list[EditDecisionList]] = {song.track_id: [] for song in songs}
-    for i, ratio, actions in zip(index.tolist(), per_song.tolist() * len(songs), rollout.actions.numpy(), strict=True):
-        song = songs[i]
-        edits[song.track_id].append(
-            song.edl(
-                actions[: song.units.n_units],
-                target_duration_s=ratio * song.duration,
-                model={"name": "reference_policy"},
-            )
-        )
-    return edits
-
-
 @dg.asset(
     group_name="preferences", io_manager_key="tables", kinds={"parquet"}, deps=["beat_features", "reference_policy"]
 )
@@ -100,6 +69,7 @@ def edit_pairs(
     from editorbot_core.pairs import propose_pairs
     from editorbot_core.policy_files import load_policy
     from editorbot_core.rating.queue import pairs_path, write_pairs
+    from editorbot_core.rounds import sampled_edits
 
     memo = Memo(context, home, settings=("seed", "n_pairs"))
     if memo.unchanged and home.tables.exists(memo.name) and pairs_path(home.path).is_file():
@@ -114,7 +84,7 @@ def edit_pairs(
             songs,
             n_pairs=max(1, round(share * config.n_pairs)) * len(songs),
             rng=rng,
-            policy_edits=sampled_edits(policy, songs, seed=config.seed),
+            policy_edits=sampled_edits(policy, songs, seed=config.seed, name="reference_policy"),
             progress=progress,
         )
         tables.append(pairs_table(pairs[part], part))

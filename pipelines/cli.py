@@ -45,6 +45,15 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("edit", help="edit one song with the champion", add_help=False)
     commands.add_parser("grid", help="show the beats of a song, and correct them", add_help=False)
+    commands.add_parser("study", help="learn on one folder, judge on another, several seeds: the table", add_help=False)
+
+    listen = commands.add_parser(
+        "train-listening", help="train the models that read beats and phrases, on annotated songs"
+    )
+    listen.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="songs with annotations beside them")
+    listen.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where the weights go (default: into the package)"
+    )
     return parser
 
 
@@ -126,6 +135,26 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _train_listening(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from editorbot_core.progress import ProgressBars
+    from editorbot_core.shipped import FOLDER
+    from editorbot_core.train_listening import train_listening
+
+    for folder in arguments.folders:
+        if not folder.is_dir():
+            raise ParameterError(f"{folder}: no such folder; name one that holds annotated songs")
+    bars = ProgressBars()
+    try:
+        report = train_listening(arguments.folders, output=arguments.output or FOLDER, progress=bars)
+    finally:
+        bars.close()
+    for name, value in asdict(report).items():
+        say(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `editorbot`."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -137,8 +166,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from editorbot_core.grid_command import main as grid
 
         return grid(argv[1:], prog="editorbot grid")
+    if argv[:1] == ["study"]:
+        from editorbot_core.study import main as study
+
+        return study(argv[1:])
     arguments = _parser().parse_args(argv)
-    bodies = {"run": _run, "ui": _ui, "rate": _rate, "demo": _demo}
+    bodies = {"run": _run, "ui": _ui, "rate": _rate, "demo": _demo, "train-listening": _train_listening}
     return run_command(lambda: bodies[arguments.command](arguments))
 
 

@@ -1,0 +1,274 @@
+"""The study behind the table of results: learn on one folder of songs, judge on another, over several seeds.
+
+The songs of the second folder are used for nothing else, and every editor edits every one of them once per seed and
+target. What varies with the seed (warm start, pairs, answers, reward model, policy) is averaged per song before songs
+are compared, so that intervals are over songs.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from editorbot_core.baselines import Editor
+from editorbot_core.commands import run_command, say
+from editorbot_core.config import Config, get_default_config, overridden
+from editorbot_core.devices import resolve_device
+from editorbot_core.editors import policy_editor
+from editorbot_core.errors import ParameterError
+from editorbot_core.evaluation import SUMMARY_COLUMNS, bootstrap_mean, evaluate
+from editorbot_core.files import write_json, write_text
+from editorbot_core.home import home_folder
+from editorbot_core.library import ingest, load_songs
+from editorbot_core.opponents import BASELINES
+from editorbot_core.policy_files import save_policy
+from editorbot_core.progress import Progress, ProgressBars
+from editorbot_core.rounds import Learned, learn_in_rounds, reward_on_songs, sampled_edits
+from editorbot_core.songs import Song
+
+OPPONENTS = ("dp_bars", "one_cut", "search_acoustic", "search_structure", "warm_start")
+LEARNED = ("warm_start", "ppo", "guided_search")
+_SHOWN = (
+    "quality",
+    "bar_position_continues",
+    "four_bar_continues",
+    "phrase_both_sides",
+    "smoothness",
+    "coverage",
+    "length_error",
+    "joins_per_minute",
+)
+_TEST_PAIRS = 40
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found.
+
+    Attributes:
+        rows: A row per song x target x editor x seed, see `evaluation.Evaluation`; baselines have seed -1.
+        rewards: Per seed, how well the reward model orders pairs of the test songs.
+        n_train: Training songs.
+        n_pairs: Answers the last reward model of each seed was trained on.
+    """
+
+    rows: pd.DataFrame
+    rewards: list[dict[str, float]]
+    n_train: int
+    n_pairs: list[int]
+
+    def summary(self, ratio: float) -> pd.DataFrame:
+        """Mean of every metric per editor at one target, over songs and seeds."""
+        rows = self.rows[self.rows["target_ratio"] == ratio]
+        return rows.groupby("editor", sort=False)[list(SUMMARY_COLUMNS)].mean()
+
+    def wins(self, editor: str, against: str, ratio: float) -> tuple[float, float, float]:
+        """Share of songs won by quality, ties half, and its 95 % bootstrap interval over songs."""
+        rows = self.rows[self.rows["target_ratio"] == ratio]
+        quality = rows.pivot_table(index=["seed", "track_id"], columns="editor", values="quality")
+
+        def column(name: str) -> pd.DataFrame:
+            values = quality[name].dropna().unstack("seed")
+            return values if values.shape[1] > 1 else pd.concat([values[values.columns[0]]] * n_seeds, axis=1)
+
+        n_seeds = max(len(self.rewards), 1)
+        difference = column(editor).to_numpy() - column(against).to_numpy()
+        won = np.where(np.abs(difference) < 1e-9, 0.5, (difference > 0).astype(float)).mean(axis=1)
+        return bootstrap_mean(won)
+
+    def markdown(self) -> str:
+        """Everything as tables for a README."""
+        parts = []
+        n_songs = self.rows["track_id"].nunique()
+        for ratio in sorted(self.rows["target_ratio"].unique()):
+            table = self.summary(ratio)
+            head = [SUMMARY_COLUMNS[name][0] for name in _SHOWN]
+            lines = [
+                f"{n_songs} songs at {ratio:g} of their length, learned on {self.n_train} others, "
+                f"{len(self.rewards)} seeds:",
+                "",
+                "| editor | " + " | ".join(head) + " |",
+                "|---|" + "---:|" * len(head),
+            ]
+            for editor, values in table[list(_SHOWN)].iterrows():
+                cells = []
+                for name in _SHOWN:
+                    _, factor, decimals = SUMMARY_COLUMNS[name]
+                    cells.append("-" if not np.isfinite(values[name]) else f"{values[name] * factor:.{decimals}f}")
+                lines.append(f"| {editor} | " + " | ".join(cells) + " |")
+            lines += ["", "| wins (ties half, 95 % interval) | " + " | ".join(OPPONENTS) + " |"]
+            lines.append("|---|" + "---:|" * len(OPPONENTS))
+            for editor in LEARNED[1:]:
+                cells = ["{:.2f} ({:.2f}-{:.2f})".format(*self.wins(editor, other, ratio)) for other in OPPONENTS]
+                lines.append(f"| {editor} | " + " | ".join(cells) + " |")
+            parts.append("\n".join(lines))
+        head = sorted({name for reward in self.rewards for name in reward})
+        lines = [
+            "| reward model on the test songs | " + " | ".join(f"seed {i}" for i in range(len(self.rewards))) + " |"
+        ]
+        lines.append("|---|" + "---:|" * len(self.rewards))
+        for name in head:
+            lines.append(
+                f"| {name} | " + " | ".join(f"{reward.get(name, np.nan):.3f}" for reward in self.rewards) + " |"
+            )
+        return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
+
+
+def _judge_reward(learned: Learned, test: Sequence[Song], seed: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+    n_pairs = _TEST_PAIRS * len(test)
+    own = sampled_edits(learned.policy, test, seed=seed)
+    for name, edits in (("", None), ("on-policy ", own)):
+        metrics = reward_on_songs(learned.ensemble, test, n_pairs=n_pairs, seed=seed, policy_edits=edits)
+        found |= {f"{name}{key}": metrics[key] for key in ("acc", "ceiling", "ece", "saturated_frac", "n_pairs")}
+        found[f"{name}share of ceiling"] = metrics["acc"] / metrics["ceiling"]
+    return found
+
+
+def run_study(
+    train: Sequence[Song],
+    test: Sequence[Song],
+    *,
+    config: Config,
+    seeds: Sequence[int],
+    n_rounds: int,
+    ratios: Sequence[float],
+    output: Path,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Study:
+    """Learn on `train` once per seed, judge on `test`, write models, rows and tables to `output`.
+
+    Raises:
+        ParameterError: If a song is in both, or there is no seed.
+    """
+    both = {song.annotation.track_id for song in train if song.annotation} & {
+        song.annotation.track_id for song in test if song.annotation
+    }
+    both |= {song.track_id for song in train} & {song.track_id for song in test}
+    if both or not seeds:
+        raise ParameterError(f"{len(both)} works are in both folders; a test song must be new" if both else "no seeds")
+    frames, rewards, n_pairs = [], [], []
+    baselines = evaluate(BASELINES, test, ratios=ratios, progress=progress).rows
+    frames.append(baselines.assign(seed=-1))
+    for seed in seeds:
+        learned = learn_in_rounds(
+            train, config=replace(config, seed=seed), n_rounds=n_rounds, device=device, progress=progress
+        )
+        folder = output / f"seed{seed}"
+        save_policy(folder / "policy.pt", learned.policy, model={"name": "editorbot-policy", "version": f"seed{seed}"})
+        save_policy(folder / "warm_start.pt", learned.reference, model={"name": "warm-start", "version": f"seed{seed}"})
+        learned.ensemble.save(folder / "reward.pt")
+        write_json(folder / "rounds.json", {"rounds": list(learned.rounds)})
+        rewards.append(_judge_reward(learned, test, seed))
+        n_pairs.append(len(learned.answers))
+        editors: dict[str, Editor] = {
+            "warm_start": policy_editor(learned.reference, device=device),
+            "ppo": policy_editor(learned.policy, device=device),
+            "guided_search": policy_editor(
+                learned.policy, reward=learned.ensemble, guided=True, seed=seed, device=device
+            ),
+        }
+        frames.append(evaluate(editors, test, ratios=ratios, progress=progress).rows.assign(seed=seed))
+        study = Study(pd.concat(frames, ignore_index=True), rewards, len(train), n_pairs)
+        write_study(output, study)
+    return study
+
+
+def write_study(output: Path, study: Study) -> None:
+    """Write `study.md`, `study.csv` and `study.json`."""
+    write_text(output / "study.md", study.markdown())
+    write_text(output / "study.csv", study.rows.to_csv(index=False))
+    ratios = sorted(study.rows["target_ratio"].unique())
+    document: dict[str, Any] = {
+        "schema": "editorbot.study/1",
+        "n_train_songs": study.n_train,
+        "n_answers": study.n_pairs,
+        "reward": study.rewards,
+        "summary": {
+            f"{ratio:g}": {
+                str(editor): {str(k): float(v) for k, v in row.items() if np.isfinite(v)}
+                for editor, row in study.summary(ratio).iterrows()
+            }
+            for ratio in ratios
+        },
+        "wins": {
+            f"{ratio:g}": {e: {o: list(study.wins(e, o, ratio)) for o in OPPONENTS if o != e} for e in LEARNED}
+            for ratio in ratios
+        },
+    }
+    write_json(output / "study.json", document)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="editorbot study",
+        description="Learn on one folder of annotated songs, judge on another, over several seeds; write the table.",
+    )
+    add = parser.add_argument
+    add("--train", type=Path, required=True, metavar="FOLDER", help="songs to learn from")
+    add("--test", type=Path, required=True, metavar="FOLDER", help="songs to judge on, used for nothing else")
+    add("--seeds", type=int, default=3, metavar="N", help="how often everything is learned anew (default: 3)")
+    add("--rounds", type=int, default=2, metavar="N", help="rounds of collecting, comparing and learning (default: 2)")
+    add("--ratio", type=float, nargs="+", default=[0.5], help="target lengths over song length (default: 0.5)")
+    add("--only", default="", metavar="TEXT", help="only test files whose name contains this, such as .band.")
+    add("--output", type=Path, default=Path("results/study"), help="where results go (default: results/study)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as ppo.n_steps=4096")
+    add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
+    return parser
+
+
+def _songs(folder: Path, progress: Progress, only: str = "") -> list[Song]:
+    if not folder.is_dir():
+        raise ParameterError(f"{folder}: no such folder; name one that holds songs")
+    store = home_folder() / "study"
+    records = [record for record in ingest(folder, store, progress=progress) if only in Path(record.path).name]
+    for record in records:
+        if not record.accepted:
+            say(f"left out: {record.path}: {record.reason}")
+    songs = load_songs(records, store)
+    if not songs:
+        raise ParameterError(f"{folder}: none of its {len(records)} files can be used as a song")
+    return songs
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    settings: dict[str, str] = {}
+    for item in arguments.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
+        settings[name] = value
+    config = overridden(get_default_config(), settings)
+    bars = ProgressBars()
+    try:
+        study = run_study(
+            _songs(arguments.train, bars),
+            _songs(arguments.test, bars, arguments.only),
+            config=config,
+            seeds=range(arguments.seeds),
+            n_rounds=arguments.rounds,
+            ratios=arguments.ratio,
+            output=arguments.output,
+            device=resolve_device(arguments.device),
+            progress=bars,
+        )
+    finally:
+        bars.close()
+    say(study.markdown())
+    say(f"written to {arguments.output}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
