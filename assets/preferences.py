@@ -14,10 +14,7 @@ from assets.weights import weights_of
 from editorbot_core.progress import Progress
 
 if TYPE_CHECKING:
-    from editorbot_core.edits import EditDecisionList
-    from editorbot_core.policy import Policy
     from editorbot_core.preferences import EditPair, Preference, PreferenceStore
-    from editorbot_core.songs import Song
 
 # Pairs of songs that are only judged on, as a share of the pairs of the others: enough to report an accuracy.
 TEST_SHARE = 0.25
