@@ -82,14 +82,16 @@ def _aside(config: "Config", songs: "list[Song]") -> tuple[str, ...]:
 
 def _tested(ensemble: "RewardEnsemble", songs: "list[Song]", answers: "list[Preference]") -> dict[str, float]:
     """How well the ensemble orders pairs of songs that nothing was learned from or chosen by."""
+    from editorbot_core.bootstrap import known_ceiling
     from editorbot_core.pairs import pair_batch
     from editorbot_core.rewards.training import reward_metrics
 
     pairs = pair_batch(answers, songs).to(ensemble.temperature.device)
     if not bool((pairs.label != 0.5).any()):
         return {}
-    found = reward_metrics(ensemble, pairs)
-    return {f"rm/test_{name}": found[name] for name in ("acc", "nll", "ece", "brier", "n_pairs")}
+    found = reward_metrics(ensemble, pairs) | {"bayes_ceiling": known_ceiling(songs)(answers)}
+    names = ("acc", "bayes_ceiling", "nll", "ece", "brier", "n_pairs")
+    return {f"rm/test_{name}": found[name] for name in names if found[name] == found[name]}
 
 
 @dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features"])
@@ -106,6 +108,7 @@ def reward_model(
     memo = Memo(context, home, settings=("seed", "reward"))
     if memo.unchanged and still_there(memo):
         return memo.again()
+    from editorbot_core.bootstrap import known_ceiling
     from editorbot_core.pairs import rank_pairs
     from editorbot_core.rating.queue import pairs_path, write_pairs
     from editorbot_core.rewards.training import train_reward_model
@@ -122,6 +125,7 @@ def reward_model(
             seed=config.seed,
             device=home.device(),
             held_out=_aside(config, songs),
+            bayes_ceiling=known_ceiling(songs),
             log=stage.log,
             progress=progress,
         )

@@ -19,7 +19,7 @@ plus logistic noise, so P(a preferred) = sigmoid of the gap. A perceived gap wit
 gives confidence and strength. The best possible predictor of such answers is known: `BootstrapListener.bayes_ceiling`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -275,3 +275,17 @@ class BootstrapListener:
         prefers_a = 1.0 / (1.0 + np.exp(np.clip(self.tie_band - gaps, -500, 500)))
         prefers_b = 1.0 / (1.0 + np.exp(np.clip(self.tie_band + gaps, -500, 500)))
         return float(np.maximum(prefers_a, prefers_b).sum() / (prefers_a + prefers_b).sum())
+
+
+def known_ceiling(songs: Iterable[Song]) -> Callable[[Sequence[Preference]], float]:
+    """A function of answers: the accuracy of the best possible predictor of those that the listener gave.
+
+    NaN where all answers are by people, whose noise is not known.
+    """
+    by_id = {song.track_id: song for song in songs}
+    listener = BootstrapListener()
+
+    def ceiling(answers: Sequence[Preference]) -> float:
+        return listener.bayes_ceiling(by_id, [answer for answer in answers if answer.source == "bootstrap"])
+
+    return ceiling

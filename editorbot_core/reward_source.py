@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from editorbot_core.bootstrap import BootstrapListener
+from editorbot_core.bootstrap import BootstrapListener, known_ceiling
 from editorbot_core.config import Config
 from editorbot_core.errors import ParameterError
 from editorbot_core.home import database_url
@@ -136,15 +136,18 @@ def find_reward_model(
         config=config.reward,
         seed=config.seed,
         device=device,
+        bayes_ceiling=known_ceiling(songs),
         log=lambda metrics, step: log.debug("reward model epoch %d: %s", step, metrics),
         progress=progress,
     )
     trained.ensemble.save(default)
+    ceiling = trained.metrics.get("rm/bayes_ceiling")
     log.info(
-        "reward model: trained on %d answers (%d by people), right on %.1f %% of held-out pairs; saved at %s",
+        "reward model: trained on %d answers (%d by people), right on %.1f %% of held-out pairs%s; saved at %s",
         len(answers),
         n_person,
         100 * trained.metrics["rm/acc_heldout"],
+        f" (at most {100 * ceiling:.1f} % of the program's could be)" if ceiling is not None else "",
         default,
     )
     return RewardSource(trained.ensemble, str(default))

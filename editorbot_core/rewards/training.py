@@ -373,7 +373,8 @@ def train_reward_model(
         seed: Decides weights, order, noise and, unless named, the held-out songs.
         device: Where to train; the ensemble stays there.
         held_out: Track ids that validate; by default a share of the songs, by hash.
-        bayes_ceiling: Accuracy of the best possible predictor of given answers, where the listener is known.
+        bayes_ceiling: Accuracy of the best possible predictor of given answers, where the listener is known; NaN
+            where it is not, and then it is not reported.
         log: Told metrics and epoch, once an epoch.
         progress: Told about epochs.
 
@@ -418,6 +419,8 @@ def train_reward_model(
         "rm/n_refused": float(pairs.n_refused),
     }
     if bayes_ceiling is not None:
-        metrics["rm/bayes_ceiling"] = bayes_ceiling([preferences[int(i)] for i in test.source_index])
+        best_possible = bayes_ceiling([preferences[int(i)] for i in test.source_index])
+        if math.isfinite(best_possible):
+            metrics["rm/bayes_ceiling"] = best_possible
     ensemble.metrics = dict(metrics)
     return TrainedReward(ensemble=ensemble, metrics=metrics, held_out=tuple(sorted(set(validating) & set(rated))))
