@@ -283,3 +283,53 @@ def dpo_policy(
             },
         )
     return memo.made(sha256[:32], {**metadata, "n_refused": state.n_refused, **tracking.metadata(stage)})
+
+
+@dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features"])
+def iterated_policy(
+    context: dg.AssetExecutionContext,
+    home: Home,
+    tracking: Tracking,
+    progress: dg.ResourceParam[Progress],
+    song_library: pd.DataFrame,
+) -> dg.MaterializeResult:
+    """Rounds of learning: the listener compares edits of the newest policy, and reward and policy learn again."""
+    names = ("seed", "n_rounds", "n_pairs", "total_steps", "reward", "policy", "warm_start", "ppo", "eval_ratios")
+    memo = Memo(context, home, settings=names)
+    if memo.unchanged and still_there(memo):
+        return memo.again()
+    from editorbot_core.rounds import learn_in_rounds
+
+    config = home.config()
+    songs = songs_of(home, song_library, "train")
+    with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
+        stage.dataset("song_library", song_library, table_version(song_library))
+        learned = learn_in_rounds(
+            songs, config=config, n_rounds=config.n_rounds, device=home.device(), log=stage.log, progress=progress
+        )
+        reward_path = home.models / f"{memo.name}-reward-{memo.inputs[:12]}.pt"
+        learned.ensemble.save(reward_path)
+        sha256, metadata = finish_policy(
+            context,
+            home,
+            memo,
+            stage,
+            learned.policy,
+            reference=learned.reference,
+            songs=songs,
+            parents=("song_library", "beat_features"),
+            panels={
+                "pairs in order: held out, and by the newest policy": ["rm/acc_heldout", "rm/acc_onpolicy"],
+                "held out: total reward": ["eval/score", "eval/score_reference"],
+            },
+        )
+    return memo.made(
+        sha256[:32],
+        {
+            **metadata,
+            "reward_weights": str(reward_path),
+            "n_answers": len(learned.answers),
+            "rounds": dg.MetadataValue.json(list(learned.rounds)),
+            **tracking.metadata(stage),
+        },
+    )

@@ -31,6 +31,7 @@ class Config:
         save_interval: Beats decided between two checkpoints.
         reward_model_path: Where a reward model is looked for when none is named.
         n_pairs: Bootstrap pairs made per training song when nobody has rated anything.
+        n_rounds: Rounds of collecting, comparing and learning where there are several (`rounds`).
         eval_fraction: Share of songs held out; the split is by song and stable.
         eval_ratios: Target durations over song durations at which policies are judged.
         n_workers: Processes that analyse songs.
@@ -49,6 +50,7 @@ class Config:
     save_interval: int = 10_000
     reward_model_path: str = DEFAULT_REWARD_MODEL_PATH
     n_pairs: int = 120
+    n_rounds: int = 2
     eval_fraction: float = 0.25
     eval_ratios: tuple[float, ...] = (0.5,)
     n_workers: int = 2
@@ -63,7 +65,7 @@ class Config:
         """Check the values that no part checks for itself; all faults are reported together."""
         faults = [
             f"{name} must be at least 1, got {getattr(self, name)}"
-            for name in ("total_steps", "save_interval", "n_pairs", "n_workers")
+            for name in ("total_steps", "save_interval", "n_pairs", "n_rounds", "n_workers")
             if getattr(self, name) < 1
         ]
         if self.algorithm not in ("ppo", "dpo"):

@@ -12,7 +12,7 @@ from assets.home import Home
 from assets.resources import Tracking, safe_environment
 from editorbot_core.progress import Progress
 from pipelines.io_managers import ParquetTables
-from pipelines.jobs import ingest_job, main_job, retrain_job
+from pipelines.jobs import ingest_job, main_job, retrain_job, rounds_job
 from pipelines.schedules import retrain_schedule
 from pipelines.sensors import failure_sensor, preference_sensor, song_sensor
 
@@ -30,7 +30,7 @@ def build_definitions(
     return dg.Definitions(
         assets=dg.load_assets_from_modules([ingestion, preferences, models, evaluation]),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=[main_job, ingest_job, retrain_job],
+        jobs=[main_job, ingest_job, retrain_job, rounds_job],
         schedules=[retrain_schedule],
         sensors=[song_sensor, preference_sensor, failure_sensor],
         resources={
