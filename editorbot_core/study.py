@@ -147,10 +147,11 @@ def run_study(
     Raises:
         ParameterError: If a song is in both, or there is no seed.
     """
-    both = {song.annotation.track_id for song in train if song.annotation} & {
-        song.annotation.track_id for song in test if song.annotation
-    }
-    both |= {song.track_id for song in train} & {song.track_id for song in test}
+
+    def works(songs: Sequence[Song]) -> set[str]:
+        return {song.annotation.track_id if song.annotation else song.track_id for song in songs}
+
+    both = works(train) & works(test)
     if both or not seeds:
         raise ParameterError(f"{len(both)} works are in both folders; a test song must be new" if both else "no seeds")
     frames, rewards, n_pairs = [], [], []

@@ -90,3 +90,33 @@ def test_choosing_needs_something_to_choose_by(policy):
 def test_impossible_requests_are_refused(policy, song, n, target_s):
     with pytest.raises(ParameterError, match="must be at least 1 and target_s positive"):
         candidate_edits(policy, song, target_s, n=n)
+
+
+def test_a_guided_edit_is_liked_at_least_as_well_as_any_the_policy_proposes(policy, song):
+    for reward in (late_units, lambda edits: -late_units(edits)):
+        alone = candidate_edits(policy, song, 0.5 * song.duration, n=16, reward=reward, seed=2)
+        guided = candidate_edits(policy, song, 0.5 * song.duration, n=1, reward=reward, guided=True, seed=2)[0]
+        assert guided.scores["reward"] >= alone[0].scores["reward"]
+        assert abs(guided.duration_s - 0.5 * song.duration) <= tolerance_s(song, 0.5 * song.duration)
+
+
+def test_guided_candidates_differ_clearly_and_come_best_first(policy, synthetic_song):
+    song = synthetic_song(3, n_bars=40)
+    edls = candidate_edits(policy, song, 0.6 * song.duration, n=6, reward=late_units, guided=True)
+    assert len(edls) == 6
+    rewards = [edl.scores["reward"] for edl in edls]
+    assert rewards == sorted(rewards, reverse=True)
+    actions = [edl.unit_actions for edl in edls]
+    apart = [np.mean(a != b) for i, a in enumerate(actions) for b in actions[:i]]
+    assert min(apart) >= 0.04
+    assert all(np.isfinite(edl.scores["log_prob"]) for edl in edls)
+
+
+def test_songs_that_must_grow_are_guided_too(policy, song):
+    edl = policy_editor(policy, reward=late_units, guided=True)(song, 1.2 * song.duration)
+    assert abs(edl.duration_s - 1.2 * song.duration) <= tolerance_s(song, 1.2 * song.duration)
+
+
+def test_nothing_guides_without_a_reward(policy, song):
+    with pytest.raises(ParameterError, match="needs a reward"):
+        candidate_edits(policy, song, 10.0, n=1, guided=True)

@@ -193,7 +193,7 @@ def test_other_programs_read_named_columns(tmp_path: Path, features: BeatFeature
     save_features(tmp_path / "a.parquet", features)
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(tmp_path / "a.parquet")
-    assert list(frame.columns) == ["beat_time_s", "beat_position", *FEATURE_NAMES]
+    assert list(frame.columns) == ["beat_time_s", "beat_position", *FEATURE_NAMES, "context"]
     assert len(frame) == features.n_beats
 
 

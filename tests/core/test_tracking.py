@@ -141,7 +141,7 @@ def test_hypotheses_are_other_readings_of_the_song() -> None:
     hypotheses = grid_hypotheses(analyse_frames(samples))
     scores = [hypothesis.score for hypothesis in hypotheses]
     assert scores == sorted(scores, reverse=True)
-    assert {hypothesis.level for hypothesis in hypotheses} <= {0.5, 1.0, 2.0}
+    assert {hypothesis.level for hypothesis in hypotheses} <= {0.5, 1.0, 1.5, 2.0}
     first = hypotheses[0].grid
     same_beats = [h.grid for h in hypotheses if h.level == 1.0 and h.grid.positions.max() == 4]
     assert len({int(grid.positions[0]) for grid in same_beats}) == 4
