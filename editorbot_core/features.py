@@ -127,6 +127,27 @@ def _stem_columns(frames: FrameFeatures, first: np.ndarray, counts: np.ndarray) 
     return columns.reshape(len(first), -1)
 
 
+def mix_columns(frames: FrameFeatures, grid: BeatGrid) -> np.ndarray:
+    """The columns that need no stems, float64 (n_beats, 109), in the order of `FEATURE_NAMES`."""
+    first, counts = _per_beat(frames, grid)
+    per_frame = (
+        frames.onset_strength,
+        frames.rms,
+        frames.centroid,
+        frames.zero_crossing_rate,
+        frames.rolloff,
+        frames.bandwidth,
+        frames.flatness,
+        frames.contrast,
+        frames.mfcc,
+        frames.mfcc_delta,
+        frames.chroma,
+    )
+    means = [np.add.reduceat(rows.reshape(len(rows), -1), first, axis=0, dtype=np.float64) for rows in per_frame]
+    spectral = np.concatenate(means, axis=1) / counts
+    return np.concatenate([spectral, np.diff(spectral, axis=0, prepend=spectral[:1]), _grid_columns(grid)], axis=1)
+
+
 def frames_to_features(frames: FrameFeatures, grid: BeatGrid) -> BeatFeatures:
     """Average frame features over the beats of `grid`.
 
@@ -135,25 +156,8 @@ def frames_to_features(frames: FrameFeatures, grid: BeatGrid) -> BeatFeatures:
     """
     if abs(grid.duration - frames.duration_s) > 0.1:
         raise ParameterError(f"the grid is of {grid.duration:.3f} s of audio; this lasts {frames.duration_s:.3f} s")
-    first, counts = _per_beat(frames, grid)
-    scalars = (
-        frames.onset_strength,
-        frames.rms,
-        frames.centroid,
-        frames.zero_crossing_rate,
-        frames.rolloff,
-        frames.bandwidth,
-        frames.flatness,
-    )
-    per_frame = np.concatenate(
-        [np.stack(scalars, axis=1), frames.contrast, frames.mfcc, frames.mfcc_delta, frames.chroma], axis=1
-    )
-    spectral = np.add.reduceat(per_frame, first, axis=0, dtype=np.float64) / counts
-    difference = np.diff(spectral, axis=0, prepend=spectral[:1])
-    values = np.concatenate(
-        [spectral, difference, _grid_columns(grid), _stem_columns(frames, first, counts)], axis=1
-    ).astype(np.float32)
-    return BeatFeatures(values, grid)
+    columns = [mix_columns(frames, grid), _stem_columns(frames, *_per_beat(frames, grid))]
+    return BeatFeatures(np.concatenate(columns, axis=1).astype(np.float32), grid)
 
 
 def _song_frames(analyser: FrameAnalyser, name: str, *, duration_s: float) -> FrameFeatures:
