@@ -1,7 +1,7 @@
 """Audio in memory, and the one door through which audio files come in and go out.
 
 Samples are float32 in (-1, 1) nominally, shape `(n_channels, n_samples)`; times are seconds from the first sample.
-Files are decoded in a process of their own (`decoding.py`) that may crash or hit its limits without harm; the content
+Every file is decoded in a process of its own (`decoders.py`) that may crash or hit its limits without harm; the content
 decides the format, not the name. A file name is data: names that are not UTF-8 are shown with `path_to_text`, and every
 function here takes that text as a path too.
 """
@@ -9,24 +9,22 @@ function here takes that text as a path too.
 import hashlib
 import json
 import os
-import selectors
+import select
 import signal
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import soundfile
 import soxr
 
 from editorbot_core import decoding
+from editorbot_core.decoders import Decoder, start_decoder
 from editorbot_core.decoding import BLOCK_FRAMES, DecodingLimits
 from editorbot_core.errors import AudioError, ParameterError
 from editorbot_core.files import atomic_path
@@ -130,16 +128,14 @@ class AudioStream:
         n_samples: Samples per channel decoded so far.
     """
 
-    def __init__(self, name: str, sha256: str, process: "subprocess.Popen[bytes]", limits: DecodingLimits) -> None:
+    def __init__(self, name: str, sha256: str, decoder: Decoder, limits: DecodingLimits) -> None:
         self.name = name
         self.sha256 = sha256
-        self._process = process
+        self._decoder = decoder
         self._limits = limits
-        assert process.stdout is not None
-        self._output: IO[bytes] = process.stdout
         self.n_samples = 0
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._output, selectors.EVENT_READ)
+        self._readable = select.poll()
+        self._readable.register(decoder.output, select.POLLIN)
         kind, payload = self._message()
         if kind != decoding.HEADER:
             raise AudioError(f"{name}: the decoder sent no header")
@@ -153,16 +149,19 @@ class AudioStream:
         view = memoryview(received)
         deadline = time.monotonic() + self._limits.stall_s
         while len(view):
-            if not self._selector.select(max(deadline - time.monotonic(), 0.0)):
+            if not self._readable.poll(1e3 * max(deadline - time.monotonic(), 0.0)):
                 raise AudioError(f"{self.name}: decoding made no progress for {self._limits.stall_s:g} s")
-            count = os.readv(self._output.fileno(), [view])
+            count = os.readv(self._decoder.output, [view])
             if count == 0:
                 raise AudioError(f"{self.name}: {self._death()}")
             view = view[count:]
         return received
 
     def _death(self) -> str:
-        status = self._process.wait()
+        try:
+            status = self._decoder.end(kill=False)
+        except OSError as error:
+            return f"the decoder ended early ({error})"
         if status >= 0:
             return f"the decoder ended early (status {status})"
         if -status in (signal.SIGXCPU, signal.SIGKILL):
@@ -197,19 +196,6 @@ class AudioStream:
                 yield block
         if self.n_samples == 0:
             raise AudioError(f"{self.name}: the file holds no samples")
-
-    def close(self) -> None:
-        """End the decoding process."""
-        self._selector.close()
-        _end(self._process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.kill()
-    if process.stdout is not None:
-        process.stdout.close()
-    process.wait()
 
 
 def _sha256_of_descriptor(descriptor: int) -> str:
@@ -277,23 +263,8 @@ def open_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> Ite
     descriptor = _open_regular_file(text_to_path(path), name, limits)
     try:
         before = os.fstat(descriptor)
-        # The script is started by its path and -P keeps its folder off the module path: nothing else is imported.
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(decoding.__file__)), limits.to_json()],
-            stdin=descriptor,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            close_fds=True,
-        )
-        try:
-            stream = AudioStream(name, _sha256_of_descriptor(descriptor), process, limits)
-            try:
-                yield stream
-            finally:
-                stream.close()
-        finally:
-            _end(process)
+        with closing(start_decoder(descriptor, limits)) as decoder:
+            yield AudioStream(name, _sha256_of_descriptor(descriptor), decoder, limits)
         after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise AudioError(f"{name}: the file was changed while it was read; try again")

@@ -1,24 +1,37 @@
-"""The process that decodes an untrusted audio file, and the limits it works under.
+"""The process that decodes untrusted audio files, each in a child of its own, and the limits they work under.
 
-`audio.py` starts this file as a script, with the audio as standard input (an open descriptor, so that what was hashed
-is what is decoded) and reads messages from its standard output: one byte for the kind, a little-endian uint32 for the
-length, the payload. `H` carries a JSON header, `B` interleaved float32 samples, `E` the reason of a failure, `Z`
-nothing: the end. An output that stops without `E` or `Z` is a crash. Decoders are C libraries that hostile files can
-kill or inflate, which is why they run here, under limits, and not in the caller. Nothing but numpy and soundfile is
-imported, and PyAV only where libsndfile does not know the format (AAC, M4A, WMA, the sound of a video).
+`decoders.py` starts this file as a script, with a socket as standard input, and asks over it in lines of JSON:
+
+- `{"limits": {...}}` with two descriptors, the audio (so that what was hashed is what is decoded) and a pipe to write
+  to, is answered by `{"pid": n}`: a child that decodes into the pipe.
+- `{"end": n, "kill": bool}` is answered by `{"status": n}` when the child is gone; negative for a signal.
+
+Into the pipe go messages: one byte for the kind, a little-endian uint32 for the length, the payload. `H` carries a JSON
+header, `B` interleaved float32 samples, `E` the reason of a failure, `Z` nothing: the end. An output that stops without
+`E` or `Z` is a crash. Decoders are C libraries that hostile files can kill or inflate: they run in a child, under
+limits, and not in the caller. Forking a process that has loaded them costs a hundredth of starting one. PyAV serves
+where libsndfile does not know the format (AAC, M4A, WMA, the sound of a video).
 """
 
+import contextlib
+import importlib
 import json
 import os
+import signal
+import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 BLOCK_FRAMES = 65_536
 MESSAGE = struct.Struct("<cI")
 HEADER, BLOCK, ERROR, END = b"H", b"B", b"E", b"Z"
+
+_LINE_BYTES = 4_096
+_DYING_S = 5.0
 
 # Containers FFmpeg may open: none of the playlists (HLS, DASH, concat), which name other files and addresses.
 _CONTAINERS = (
@@ -54,20 +67,16 @@ class DecodingLimits:
     cpu_s: int = 900
     stall_s: float = 60.0
 
-    def to_json(self) -> str:
-        """The limits as one line, for the command line of the process."""
-        return json.dumps(asdict(self))
-
 
 class _Refusal(Exception):
     """The file breaks a limit or cannot be decoded; the text is the reason."""
 
 
 def _write(descriptor: int, kind: bytes, payload: bytes | memoryview = b"") -> None:
-    for part in (MESSAGE.pack(kind, len(payload)), payload):
-        view = memoryview(part)
-        while len(view):
-            view = view[os.write(descriptor, view) :]
+    view = memoryview(payload)
+    written = os.writev(descriptor, [MESSAGE.pack(kind, len(view)), view]) - MESSAGE.size
+    while written < len(view):
+        written += os.write(descriptor, view[written:])
 
 
 def _limit_process(limits: DecodingLimits) -> None:
@@ -180,16 +189,11 @@ def decode(descriptor: int, limits: DecodingLimits) -> Iterator[tuple[bytes, byt
             yield from _decode_with_libsndfile(sound, limits)
 
 
-def main(arguments: list[str]) -> int:
-    """Decode standard input under the limits given as JSON; return the exit status."""
-    import soundfile  # noqa: F401  (loaded before the limits hold)
-
-    given = json.loads(arguments[0]) if arguments else {}
-    limits = DecodingLimits(**{f.name: given[f.name] for f in fields(DecodingLimits) if f.name in given})
+def decode_into(output: int, descriptor: int, limits: DecodingLimits) -> int:
+    """Write the messages of an open file to a pipe, under limits that hold from here on; return the exit status."""
     _limit_process(limits)
-    output = sys.stdout.fileno()
     try:
-        for kind, payload in decode(sys.stdin.fileno(), limits):
+        for kind, payload in decode(descriptor, limits):
             _write(output, kind, payload)
         _write(output, END)
     except BrokenPipeError:
@@ -204,5 +208,68 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _fork_decoder(connection: socket.socket, descriptors: list[int], limits: DecodingLimits) -> int:
+    """A child that decodes; its process id."""
+    descriptor, output = descriptors
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            connection.close()
+            status = decode_into(output, descriptor, limits)
+        finally:
+            os._exit(status)
+    for each in descriptors:
+        os.close(each)
+    return pid
+
+
+def _end_decoder(pid: int, *, kill: bool) -> int:
+    """Wait for a child, which is killed at once or if it does not end by itself; its status, negative for a signal."""
+    deadline = time.monotonic() + (0.0 if kill else _DYING_S)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        time.sleep(0.001)
+
+
+def serve(connection: socket.socket) -> None:
+    """Start and end decoders as asked, until the other side closes the connection."""
+    children: set[int] = set()
+    try:
+        while True:
+            line, descriptors, _, _ = socket.recv_fds(connection, _LINE_BYTES, 2)
+            if not line:
+                return
+            request = json.loads(line)
+            if "end" in request:
+                status = _end_decoder(request["end"], kill=request["kill"])
+                children.discard(request["end"])
+                connection.sendall(json.dumps({"status": status}).encode() + b"\n")
+                continue
+            pid = _fork_decoder(connection, descriptors, DecodingLimits(**request["limits"]))
+            children.add(pid)
+            connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+            # Once the first file is on its way there is time to load what rarer formats need.
+            importlib.import_module("av")
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+
+
+def main() -> int:
+    """Serve the socket that is standard input."""
+    import soundfile  # noqa: F401  (children inherit what is loaded here)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=os.dup(0)) as connection, contextlib.suppress(ConnectionError):
+        serve(connection)
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

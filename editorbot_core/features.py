@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from editorbot_core.audio import AudioClip, mono_blocks, open_audio, path_to_text, resample
 from editorbot_core.beats import BeatGrid
+from editorbot_core.decoders import decoder_server
 from editorbot_core.errors import AudioError, EditorBotError, FormatError, ParameterError
 from editorbot_core.files import atomic_path
 from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
@@ -243,7 +244,8 @@ def analyse(path: Path | str, *, grid: BeatGrid | None = None) -> AnalysedSong:
 
 
 def warm_up() -> None:
-    """Compile every kernel that `analyse` and `extract_features` use, or load it from numba's cache."""
+    """Compile every kernel that `analyse` and `extract_features` use, or load it from numba's cache; start decoders."""
+    decoder_server()
     noise = np.random.default_rng(0).standard_normal((1, 6 * SAMPLE_RATE)).astype(np.float32) * np.float32(0.1)
     extract_features(AudioClip(noise, SAMPLE_RATE))
 
