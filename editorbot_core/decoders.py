@@ -67,7 +67,7 @@ class DecoderServer:
             # The script is started by its path and -P keeps its folder off the module path: nothing else is imported.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(script)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},

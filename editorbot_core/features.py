@@ -254,7 +254,7 @@ _GRID_COLUMNS = ("beat_time_s", "beat_position")
 _SCHEMA = "editorbot.features/1"
 _MAX_FILE_BYTES = 512 * 2**20
 _MAX_BEATS = 200_000
-_EXTRACTION = {
+EXTRACTION = {
     "schema": _SCHEMA,
     "extractor_version": EXTRACTOR_VERSION,
     "sample_rate": str(SAMPLE_RATE),
@@ -276,7 +276,7 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
     """
     grid = features.grid
     kept = {
-        **_EXTRACTION,
+        **EXTRACTION,
         "tracker": TRACKER,
         "duration_s": repr(float(grid.duration)),
         "confidence": repr(float(grid.confidence)),
@@ -357,7 +357,7 @@ def _check_layout(file: Any) -> dict[str, str]:
     if not 1 <= file.metadata.num_rows <= _MAX_BEATS:
         raise FormatError(f"{file.metadata.num_rows} rows; 1-{_MAX_BEATS} are read")
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    for key, value in _EXTRACTION.items():
+    for key, value in EXTRACTION.items():
         if metadata.get(key) != value:
             raise FormatError(f"{key} is {metadata.get(key)!r}, expected {value!r}")
     return metadata

@@ -7,7 +7,6 @@ spectrogram. The one difference: the tuning that the chroma filters need is esti
 audio.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +37,7 @@ _ONSET_DELAY = 1 + N_FFT // (2 * HOP_LENGTH)
 _POWER_FLOOR = 1e-10
 _TOP_DB = 80.0
 _CHUNK_FRAMES = 4_096
+_GROWTH_BYTES = 2**21
 _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
 _N_SCALARS = 5
@@ -318,6 +318,35 @@ def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples
         scalars[t, 1] = crossings / N_FFT
 
 
+class _Rows:
+    """An array that grows by rows in place, so that nothing is held twice."""
+
+    def __init__(self, width: int, dtype: type[np.floating]) -> None:
+        self._array = np.empty((0, width), dtype=dtype)
+        self._used = 0
+
+    def extend(self, n: int) -> np.ndarray:
+        """The next `n` rows, to be filled before the next call."""
+        if self._used + n > len(self._array):
+            width = self._array.shape[1]
+            more = max(n, self._used // 8, _GROWTH_BYTES // (width * self._array.itemsize))
+            self._array.resize((self._used + more, width), refcheck=False)
+        self._used += n
+        return self._array[self._used - n : self._used]
+
+    def rewind(self) -> None:
+        """Drop all rows and keep their memory."""
+        self._used = 0
+
+    def take(self) -> np.ndarray:
+        """All rows; none are left."""
+        array = self._array
+        self._array = np.empty((0, array.shape[1]), dtype=array.dtype)
+        array.resize((self._used, array.shape[1]), refcheck=False)
+        self._used = 0
+        return array
+
+
 class FrameAnalyser:
     """Computes `FrameFeatures` from mono samples at 22,050 Hz that arrive in pieces of any length."""
 
@@ -326,9 +355,14 @@ class FrameAnalyser:
         self._n_samples = 0
         self._n_frames = 0
         self._peak = 0.0
-        self._rows: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+        self._samples, self._scalars = _Rows(2, np.float64), _Rows(_N_SCALARS, np.float64)
+        self._peaks, self._valleys = _Rows(N_CONTRAST, np.float64), _Rows(N_CONTRAST, np.float64)
+        self._mel, self._chroma = _Rows(N_MELS, np.float32), _Rows(12, np.float32)
+        self._windowed = np.empty((_BLOCK_FRAMES, N_FFT))
+        self._spectra = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.complex128)
+        # Powers that wait until the tuning is known, then those of one block after the other.
+        self._power = _Rows(N_BINS, np.float32)
         self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
-        self._held_power: list[np.ndarray] = []
         self._tuning: float | None = None
         self._chroma_filters = np.empty((0, 0), dtype=np.float32)
 
@@ -353,7 +387,7 @@ class FrameAnalyser:
         self._process(n_frames - self._n_frames)
         if self._tuning is None:
             self._tuning = self._settle_tuning()
-        scalars, samples, mel = self._take("scalars"), self._take("samples"), self._take("mel")
+        scalars, samples, mel = self._scalars.take(), self._samples.take(), self._mel.take()
         onset_strength, mfcc = _onsets_and_mfcc(mel)
         return FrameFeatures(
             onset_strength=onset_strength,
@@ -363,28 +397,16 @@ class FrameAnalyser:
             bandwidth=scalars[:, 1].astype(np.float32),
             rolloff=scalars[:, 2].astype(np.float32),
             flatness=scalars[:, 3].astype(np.float32),
-            contrast=(power_to_db(self._take("peaks")) - power_to_db(self._take("valleys"))).astype(np.float32),
+            contrast=(power_to_db(self._peaks.take()) - power_to_db(self._valleys.take())).astype(np.float32),
             mfcc=mfcc,
             mfcc_delta=_slope(mfcc),
-            chroma=self._take("chroma"),
+            chroma=self._chroma.take(),
             mel=mel,
             duration_s=self._n_samples / SAMPLE_RATE if duration_s is None else duration_s,
             peak=self._peak,
             tuning=self._tuning,
             loudness_db=integrated_loudness(scalars[:, 4]),
         )
-
-    def _take(self, name: str) -> np.ndarray:
-        """All rows of one kind; the blocks are let go on the way."""
-        blocks = self._rows.pop(name)
-        joined = np.empty((sum(len(block) for block in blocks), *blocks[0].shape[1:]), dtype=blocks[0].dtype)
-        place = 0
-        blocks.reverse()
-        while blocks:
-            block = blocks.pop()
-            joined[place : place + len(block)] = block
-            place += len(block)
-        return joined
 
     def _process(self, n_frames: int) -> None:
         """Analyse the first `n_frames` frames of the pending samples and drop what no later frame needs."""
@@ -395,49 +417,47 @@ class FrameAnalyser:
         self._pending = self._pending[n_frames * HOP_LENGTH :]
 
     def _process_block(self, samples: np.ndarray, n: int) -> None:
-        in_samples = np.empty((n, 2))
-        _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, in_samples)
+        _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, self._samples.extend(n))
         frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
-        power, mel = np.empty((n, N_BINS), dtype=np.float32), np.empty((n, N_MELS), dtype=np.float32)
-        scalars, peaks, valleys = np.empty((n, _N_SCALARS)), np.empty((n, N_CONTRAST)), np.empty((n, N_CONTRAST))
+        windowed = np.multiply(frames, hann_window(), out=self._windowed[:n])
+        spectra = np.fft.rfft(windowed, out=self._spectra[:n])
+        power = self._power.extend(n)
         _frame_statistics(
-            np.fft.rfft(frames * hann_window()),
+            spectra,
             SAMPLE_RATE / N_FFT,
             *sparse_mel(),
             contrast_bands(),
             loudness_weights(),
             power,
-            scalars,
-            peaks,
-            valleys,
-            mel,
+            self._scalars.extend(n),
+            self._peaks.extend(n),
+            self._valleys.extend(n),
+            self._mel.extend(n),
             self._tuning_histogram if self._tuning is None else self._tuning_histogram[:0],
         )
         self._n_frames += n
-        self._rows["samples"].append(in_samples)
-        self._rows["scalars"].append(scalars)
-        self._rows["peaks"].append(peaks)
-        self._rows["valleys"].append(valleys)
-        self._rows["mel"].append(mel)
-        if self._tuning is None:
-            self._held_power.append(power)
-            if self._n_frames >= _TUNING_FRAMES:
-                self._tuning = self._settle_tuning()
-        else:
-            self._rows["chroma"].append(self._chroma(power))
+        if self._tuning is not None:
+            self._add_chroma(power)
+            self._power.rewind()
+        elif self._n_frames >= _TUNING_FRAMES:
+            self._tuning = self._settle_tuning()
 
     def _settle_tuning(self) -> float:
         tuning = _tuning_of_histogram(self._tuning_histogram)
         self._chroma_filters = np.ascontiguousarray(chroma_filters(tuning).T.astype(np.float32))
-        self._held_power.reverse()
-        while self._held_power:
-            self._rows["chroma"].append(self._chroma(self._held_power.pop()))
+        held = self._power.take()
+        for start in range(0, len(held), _CHUNK_FRAMES):
+            self._add_chroma(held[start : start + _CHUNK_FRAMES])
         return tuning
 
-    def _chroma(self, power: np.ndarray) -> np.ndarray:
+    def _add_chroma(self, power: np.ndarray) -> None:
         raw = power @ self._chroma_filters
         largest = raw.max(axis=1, keepdims=True)
-        return raw / np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0))
+        np.divide(
+            raw,
+            np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0)),
+            out=self._chroma.extend(len(power)),
+        )
 
 
 def analyse_frames(samples: np.ndarray) -> FrameFeatures:

@@ -16,7 +16,7 @@ from typing import Any
 for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 
-MODULES = ("features", "processes", "music")
+MODULES = ("features", "processes", "storage", "music")
 _VERSIONS = ("numpy", "scipy", "numba", "librosa", "soundfile", "soxr", "mir_eval", "pyarrow", "torch", "editorbot")
 
 

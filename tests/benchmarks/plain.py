@@ -1,5 +1,6 @@
 """The 121 features as a competent user of librosa writes them: each by its function, stems by HPSS."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import librosa
@@ -34,7 +35,7 @@ def frame_features(y: np.ndarray) -> dict[str, np.ndarray]:
 
 def _per_beat(rows: np.ndarray, beats: np.ndarray) -> np.ndarray:
     edges = [*beats, rows.shape[1]]
-    means = [rows[:, start : max(end, start + 1)].mean(axis=1) for start, end in zip(edges, edges[1:], strict=False)]
+    means = [rows[:, start : max(end, start + 1)].mean(axis=1) for start, end in pairwise(edges)]
     return np.array(means)
 
 
