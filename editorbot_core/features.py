@@ -1,10 +1,8 @@
-"""The 121 features of every beat: names, the container, extraction, Parquet.
+"""The 121 features of every beat: the container, extraction, Parquet.
 
 Row `i` describes the audio from beat `i` to beat `i + 1`: the mean over the frames centred in between; the last row
-ends with the audio. The column order is `FEATURE_NAMES` and never changes silently. Values are raw: what standardises
-them belongs to a model. Frequencies are Hz, contrast dB; a stem's energy is its root mean square and its energy share
-is of the four stems; `beat_phase` is the place in the bar, 0 for the downbeat, below 1; `tempo_deviation` is the
-logarithm of the beat's length over the song's median; differences are 0 in the first row.
+ends with the audio. The columns are `feature_columns.FEATURE_COLUMNS`, described in `docs/features.md`; their order
+never changes silently. Values are raw: what standardises them belongs to a model.
 """
 
 from dataclasses import dataclass
@@ -19,11 +17,31 @@ from editorbot_core.audio import AudioClip, mono_blocks, open_audio, path_to_tex
 from editorbot_core.beats import BeatGrid
 from editorbot_core.decoders import decoder_server
 from editorbot_core.errors import AudioError, EditorBotError, FormatError, ParameterError
+from editorbot_core.feature_columns import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
 from editorbot_core.files import atomic_path
 from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
 from editorbot_core.spectral import FrameAnalyser, FrameFeatures
 from editorbot_core.stems import STEM_NAMES, stem_frames
 from editorbot_core.tracking import TRACKER, track_beats
+
+__all__ = [
+    "EXTRACTION",
+    "EXTRACTOR_VERSION",
+    "FEATURE_INDEX",
+    "FEATURE_NAMES",
+    "N_FEATURES",
+    "AnalysedSong",
+    "BeatFeatures",
+    "StoredFeatures",
+    "analyse",
+    "extract_features",
+    "frames_to_features",
+    "load_features",
+    "mix_columns",
+    "read_features",
+    "save_features",
+    "warm_up",
+]
 
 EXTRACTOR_VERSION = "1"
 
@@ -32,32 +50,6 @@ MIN_BEATS = 4
 SILENCE_DBFS = -60.0
 
 _NO_POWER = 1e-12
-
-_CHROMA = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
-_SPECTRAL_NAMES = (
-    "onset_strength",
-    "rms",
-    "spectral_centroid",
-    "zero_crossing_rate",
-    "spectral_rolloff",
-    "spectral_bandwidth",
-    "spectral_flatness",
-    *(f"spectral_contrast_{band}" for band in range(1, 8)),
-    *(f"mfcc_{i:02d}" for i in range(1, 14)),
-    *(f"mfcc_delta_{i:02d}" for i in range(1, 14)),
-    *(f"chroma_{name}" for name in _CHROMA),
-)
-_GRID_NAMES = ("beat_phase", "beat_phase_sin", "beat_phase_cos", "tempo_deviation", "inter_beat_interval_ratio")
-_STEM_FEATURE_NAMES = tuple(f"{stem}_{what}" for stem in STEM_NAMES for what in ("energy", "centroid", "energy_share"))
-
-FEATURE_NAMES: tuple[str, ...] = (
-    *_SPECTRAL_NAMES,
-    *(f"{name}_diff" for name in _SPECTRAL_NAMES),
-    *_GRID_NAMES,
-    *_STEM_FEATURE_NAMES,
-)
-N_FEATURES = len(FEATURE_NAMES)
-FEATURE_INDEX: dict[str, int] = {name: i for i, name in enumerate(FEATURE_NAMES)}
 
 
 @dataclass(frozen=True)

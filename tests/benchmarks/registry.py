@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,10 +116,12 @@ def timed(function: Callable[[], object], n_runs: int) -> Times:
     return Times(tuple(runs))
 
 
-def interleaved(functions: Sequence[Callable[[], object]], n_rounds: int) -> list[Times]:
-    """Times of several functions that take turns, so that a busy machine slows all of them."""
-    rounds = [[timed(function, 1).best for function in functions] for _ in range(n_rounds)]
-    return [Times(tuple(column)) for column in zip(*rounds, strict=True)]
+def taking_turns(functions: Mapping[str, Callable[[], object]], turns: Sequence[str]) -> dict[str, Times]:
+    """Times of functions that are run in the order of `turns`, by name."""
+    runs: dict[str, list[float]] = {}
+    for name in turns:
+        runs.setdefault(name, []).append(timed(functions[name], 1).best)
+    return {name: Times(tuple(found)) for name, found in runs.items()}
 
 
 @contextmanager
