@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from editorbot_core import decoding
-from editorbot_core.decoding import DecodingLimits
+from editorbot_core.decoding import DecodingLimits, SampleForm
 
 # Two blocks of stereo.
 _PIPE_BYTES = 2**20
@@ -86,7 +86,7 @@ class DecoderServer:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def start(self, descriptor: int, limits: DecodingLimits) -> Decoder:
+    def start(self, descriptor: int, form: SampleForm, limits: DecodingLimits) -> Decoder:
         """A decoder of an open file."""
         output, theirs = os.pipe()
         try:
@@ -94,7 +94,8 @@ class DecoderServer:
                 # Where the user's share of pipe memory is used up, the ordinary size does.
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            pid = int(self._ask({"limits": asdict(limits)}, [descriptor, theirs])["pid"])
+            request = {"form": asdict(form), "limits": asdict(limits)}
+            pid = int(self._ask(request, [descriptor, theirs])["pid"])
         except BaseException:
             os.close(output)
             raise
@@ -144,7 +145,7 @@ def decoder_server() -> DecoderServer:
         return _servers[script]
 
 
-def start_decoder(descriptor: int, limits: DecodingLimits) -> Decoder:
+def start_decoder(descriptor: int, form: SampleForm, limits: DecodingLimits) -> Decoder:
     """A decoder of an open file; a server that has died is replaced.
 
     Raises:
@@ -152,10 +153,10 @@ def start_decoder(descriptor: int, limits: DecodingLimits) -> Decoder:
     """
     server = decoder_server()
     try:
-        return server.start(descriptor, limits)
+        return server.start(descriptor, form, limits)
     except ConnectionError:
         with _starting:
             if _servers.get(Path(decoding.__file__)) is server:
                 del _servers[Path(decoding.__file__)]
         server.close()
-        return decoder_server().start(descriptor, limits)
+        return decoder_server().start(descriptor, form, limits)

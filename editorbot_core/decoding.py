@@ -2,15 +2,16 @@
 
 `decoders.py` starts this file as a script, with a socket as standard input, and asks over it in lines of JSON:
 
-- `{"limits": {...}}` with two descriptors, the audio (so that what was hashed is what is decoded) and a pipe to write
-  to, is answered by `{"pid": n}`: a child that decodes into the pipe.
+- `{"limits": {...}, "form": {...}}` with two descriptors, the audio (so that what was hashed is what is decoded) and a
+  pipe to write to, is answered by `{"pid": n}`: a child that decodes into the pipe.
 - `{"end": n, "kill": bool}` is answered by `{"status": n}` when the child is gone; negative for a signal.
 
 Into the pipe go messages: one byte for the kind, a little-endian uint32 for the length, the payload. `H` carries a JSON
-header, `B` interleaved float32 samples, `E` the reason of a failure, `Z` nothing: the end. An output that stops without
-`E` or `Z` is a crash. Decoders are C libraries that hostile files can kill or inflate: they run in a child, under
-limits, and not in the caller. Forking a process that has loaded them costs a hundredth of starting one. PyAV serves
-where libsndfile does not know the format (AAC, M4A, WMA, the sound of a video).
+header, `B` interleaved float32 samples, checked and in the form that was asked for, `E` the reason of a failure, `Z`
+the number of samples per channel that were decoded: the end. An output that stops without `E` or `Z` is a crash.
+Decoders are C libraries that hostile files can kill or inflate: they run in a child, under limits, and not in the
+caller. Forking a process that has loaded them costs a hundredth of starting one. PyAV serves where libsndfile does not
+know the format (AAC, M4A, WMA, the sound of a video).
 """
 
 import contextlib
@@ -66,6 +67,19 @@ class DecodingLimits:
     memory_bytes: int = 2 * 2**30
     cpu_s: int = 900
     stall_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class SampleForm:
+    """The form in which samples are wanted.
+
+    Attributes:
+        mono: True for the mean of the channels.
+        sample_rate: Rate to resample to (soxr, HQ), Hz; None for the file's.
+    """
+
+    mono: bool = False
+    sample_rate: int | None = None
 
 
 class _Refusal(Exception):
@@ -189,13 +203,65 @@ def decode(descriptor: int, limits: DecodingLimits) -> Iterator[tuple[bytes, byt
             yield from _decode_with_libsndfile(sound, limits)
 
 
-def decode_into(output: int, descriptor: int, limits: DecodingLimits) -> int:
+def _check_samples(block: Any, limits: DecodingLimits) -> None:
+    import numpy as np
+
+    peak = max(float(block.max()), -float(block.min()))
+    if not peak <= limits.max_amplitude:
+        what = "samples that are not finite numbers" if not np.isfinite(block).all() else f"a peak of {peak:g}"
+        raise _Refusal(f"{what}; at most {limits.max_amplitude:g} is read (full scale 1)")
+
+
+def in_form(
+    messages: Iterator[tuple[bytes, bytes | memoryview]], form: SampleForm, limits: DecodingLimits
+) -> Iterator[tuple[bytes, bytes | memoryview]]:
+    """The messages of `decode`, checked, with the samples in another form, and the end.
+
+    Raises:
+        Exception: Whatever `messages` raise, or that samples are not finite or too large.
+    """
+    import numpy as np
+    import soxr
+
+    n_channels, n_samples = 0, 0
+    resampler = None
+
+    def blocks(samples: Any) -> Iterator[tuple[bytes, memoryview]]:
+        samples = np.ascontiguousarray(samples, dtype=np.float32).reshape(-1, 1 if form.mono else n_channels)
+        for start in range(0, len(samples), BLOCK_FRAMES):
+            yield BLOCK, memoryview(samples[start : start + BLOCK_FRAMES]).cast("B")
+
+    for kind, payload in messages:
+        if kind == HEADER:
+            header = json.loads(bytes(payload))
+            n_channels, rate = header["n_channels"], header["sample_rate"]
+            if form.sample_rate not in (None, rate):
+                width = 1 if form.mono else n_channels
+                resampler = soxr.ResampleStream(rate, form.sample_rate, width, dtype="float32", quality="HQ")
+            yield kind, payload
+            continue
+        samples = np.frombuffer(payload, dtype=np.float32).reshape(-1, n_channels)
+        if len(samples) == 0:
+            continue
+        _check_samples(samples, limits)
+        n_samples += len(samples)
+        if form.mono and n_channels > 1:
+            samples = samples @ np.full(n_channels, 1.0 / n_channels, dtype=np.float32)
+        elif form.mono:
+            samples = samples[:, 0]
+        yield from blocks(samples if resampler is None else resampler.resample_chunk(samples))
+    if resampler is not None:
+        shape = (0,) if form.mono else (0, n_channels)
+        yield from blocks(resampler.resample_chunk(np.empty(shape, dtype=np.float32), last=True))
+    yield END, json.dumps(n_samples).encode()
+
+
+def decode_into(output: int, descriptor: int, form: SampleForm, limits: DecodingLimits) -> int:
     """Write the messages of an open file to a pipe, under limits that hold from here on; return the exit status."""
     _limit_process(limits)
     try:
-        for kind, payload in decode(descriptor, limits):
+        for kind, payload in in_form(decode(descriptor, limits), form, limits):
             _write(output, kind, payload)
-        _write(output, END)
     except BrokenPipeError:
         return 1
     except MemoryError:
@@ -208,7 +274,7 @@ def decode_into(output: int, descriptor: int, limits: DecodingLimits) -> int:
     return 0
 
 
-def _fork_decoder(connection: socket.socket, descriptors: list[int], limits: DecodingLimits) -> int:
+def _fork_decoder(connection: socket.socket, descriptors: list[int], form: SampleForm, limits: DecodingLimits) -> int:
     """A child that decodes; its process id."""
     descriptor, output = descriptors
     pid = os.fork()
@@ -216,7 +282,7 @@ def _fork_decoder(connection: socket.socket, descriptors: list[int], limits: Dec
         status = 1
         try:
             connection.close()
-            status = decode_into(output, descriptor, limits)
+            status = decode_into(output, descriptor, form, limits)
         finally:
             os._exit(status)
     for each in descriptors:
@@ -251,7 +317,8 @@ def serve(connection: socket.socket) -> None:
                 children.discard(request["end"])
                 connection.sendall(json.dumps({"status": status}).encode() + b"\n")
                 continue
-            pid = _fork_decoder(connection, descriptors, DecodingLimits(**request["limits"]))
+            form, limits = SampleForm(**request["form"]), DecodingLimits(**request["limits"])
+            pid = _fork_decoder(connection, descriptors, form, limits)
             children.add(pid)
             connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
             # Once the first file is on its way there is time to load what rarer formats need.
@@ -263,7 +330,9 @@ def serve(connection: socket.socket) -> None:
 
 def main() -> int:
     """Serve the socket that is standard input."""
-    import soundfile  # noqa: F401  (children inherit what is loaded here)
+    # Children inherit what is loaded here.
+    import soundfile  # noqa: F401
+    import soxr  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as connection, contextlib.suppress(ConnectionError):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from editorbot_core.audio import AudioClip, mono_blocks, open_audio, path_to_text, resample
+from editorbot_core.audio import AudioClip, open_audio, path_to_text, resample
 from editorbot_core.beats import BeatGrid
 from editorbot_core.decoders import decoder_server
 from editorbot_core.errors import AudioError, EditorBotError, FormatError, ParameterError
@@ -216,9 +216,9 @@ def analyse(path: Path | str, *, grid: BeatGrid | None = None) -> AnalysedSong:
         ParameterError: If `grid` is longer than the audio.
     """
     analyser = FrameAnalyser()
-    with open_audio(path) as stream:
-        for block in mono_blocks(stream, SAMPLE_RATE):
-            analyser.push(block)
+    with open_audio(path, mono=True, sample_rate=SAMPLE_RATE) as stream:
+        for block in stream:
+            analyser.push(block[:, 0])
     duration_s = stream.n_samples / stream.sample_rate
     frames = _song_frames(analyser, path_to_text(path), duration_s=duration_s)
     if grid is None:

@@ -10,7 +10,7 @@ import scipy.fft
 import soundfile
 import soxr
 
-from editorbot_core.audio import mono_blocks, open_audio
+from editorbot_core.audio import open_audio
 from editorbot_core.features import analyse, mix_columns, warm_up
 from editorbot_core.filterbanks import SAMPLE_RATE
 from editorbot_core.spectral import FrameAnalyser, FrameFeatures, analyse_frames
@@ -41,9 +41,9 @@ _GROUPS = {
 def _without_stems(path: Path) -> np.ndarray:
     """The 109 features that need no stems, from a file."""
     analyser = FrameAnalyser()
-    with open_audio(path) as stream:
-        for block in mono_blocks(stream, SAMPLE_RATE):
-            analyser.push(block)
+    with open_audio(path, mono=True, sample_rate=SAMPLE_RATE) as stream:
+        for block in stream:
+            analyser.push(block[:, 0])
     frames = analyser.finish()
     return mix_columns(frames, track_beats(frames))
 

@@ -13,7 +13,6 @@ from editorbot_core import decoders, decoding
 from editorbot_core.audio import (
     AudioClip,
     find_audio,
-    mono_blocks,
     open_audio,
     path_to_text,
     read_audio,
@@ -22,7 +21,7 @@ from editorbot_core.audio import (
     text_to_path,
     write_audio,
 )
-from editorbot_core.decoding import DecodingLimits
+from editorbot_core.decoding import DecodingLimits, SampleForm
 from editorbot_core.errors import AudioError, ParameterError
 from editorbot_core.files import sha256_file
 
@@ -96,10 +95,10 @@ def test_resampling_keeps_a_tone(tmp_path: Path) -> None:
 def test_blocks_join_to_the_whole(tmp_path: Path) -> None:
     clip = tone(10.0, sample_rate=48_000, n_channels=2)
     write_audio(tmp_path / "a.wav", clip)
-    with open_audio(tmp_path / "a.wav") as stream:
-        blocks = list(mono_blocks(stream, 48_000))
+    with open_audio(tmp_path / "a.wav", mono=True) as stream:
+        blocks = list(stream)
     assert len(blocks) > 5
-    np.testing.assert_allclose(np.concatenate(blocks), clip.samples.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(blocks)[:, 0], clip.samples.mean(axis=0), atol=1e-6)
 
 
 def _write(path: Path, samples: np.ndarray, sample_rate: int = 22_050) -> Path:
@@ -185,13 +184,14 @@ def test_limits_stop_memory(tmp_path: Path) -> None:
 def _with_decoder(monkeypatch: pytest.MonkeyPatch, folder: Path, action: str) -> None:
     """Decoders that do `action` where they would decode."""
     script = f"""
-import os, signal, sys, time
+import os, signal, struct, sys, time
 sys.path.insert(0, {str(Path(decoding.__file__).parents[1])!r})
 from editorbot_core import decoders, decoding
 def decode(descriptor, limits):
     {action}
     yield decoding.HEADER, b""
 decoding.decode = decode
+decoding.in_form = lambda messages, form, limits: messages
 sys.exit(decoding.main())
 """
     (folder / "decoder.py").write_text(script)
@@ -272,10 +272,31 @@ def test_decoding_writes_messages_to_a_pipe(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(decoding, "_limit_process", lambda limits: None)
     write_audio(tmp_path / "a.wav", tone(0.1))
     with (tmp_path / "a.wav").open("rb") as audio, (tmp_path / "messages").open("wb") as output:
-        assert decoding.decode_into(output.fileno(), audio.fileno(), DecodingLimits()) == 0
+        form = SampleForm(mono=True, sample_rate=44_100)
+        assert decoding.decode_into(output.fileno(), audio.fileno(), form, DecodingLimits()) == 0
     messages = (tmp_path / "messages").read_bytes()
     assert messages.startswith(decoding.HEADER)
-    assert messages.endswith(decoding.MESSAGE.pack(decoding.END, 0))
+    assert messages.endswith(decoding.MESSAGE.pack(decoding.END, 4) + b"2205")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('decoding.BLOCK, struct.pack("<f", float("nan"))', "not finite numbers"),
+        ('decoding.END, b"22050"', "the decoder sent 0 samples of 22050"),
+        ("decoding.BLOCK, bytes(2**25)", "the decoder sent a message of 33554432 bytes"),
+    ],
+)
+def test_a_decoder_that_was_taken_over_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, reason: str
+) -> None:
+    write_audio(tmp_path / "a.wav", tone())
+    header = '{"sample_rate": 22050, "n_channels": 1, "container": "WAV"}'
+    action = f"""yield decoding.HEADER, b'{header}'
+    yield {message}"""
+    _with_decoder(monkeypatch, tmp_path, action)
+    with pytest.raises(AudioError, match=reason):
+        read_audio(tmp_path / "a.wav")
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
