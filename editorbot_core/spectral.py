@@ -42,6 +42,7 @@ _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
 _N_SCALARS = 5
 _LANES = 64
+_RUN = 16
 _MOST_AVERAGED = 16
 # All freedoms but those that assume away infinities; samples are finite.
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
@@ -100,27 +101,25 @@ def _frame_statistics(
     mel_first: np.ndarray,
     mel_end: np.ndarray,
     mel_weights: np.ndarray,
-    bands: np.ndarray,
     loudness_weights: np.ndarray,
     power: np.ndarray,
+    magnitudes: np.ndarray,
     scalars: np.ndarray,
-    peaks: np.ndarray,
-    valleys: np.ndarray,
     mel: np.ndarray,
     tuning: np.ndarray,
 ) -> None:
     """Statistics of a block of complex spectra (B, 1025), while each frame is in cache.
 
-    Fills power (B, 1025), scalars (B, 5: centroid, bandwidth, rolloff, flatness, K-weighted power), peaks and valleys
-    (B, 7, mean magnitudes), mel (B, 128), and adds to tuning (levels, 100), a histogram of spectral peaks by log power
-    and by their deviation from the tempered scale.
+    Fills power and magnitudes (B, 1025), scalars (B, 5: centroid, bandwidth, rolloff, flatness, K-weighted power) and
+    mel (B, 128), and adds to tuning (levels, 100), a histogram of spectral peaks by log power and by their deviation
+    from the tempered scale.
     """
     n_frames, n_bins = spectra.shape
     magnitude = np.empty(n_bins)
     frame_power = np.empty(n_bins)
     products = np.empty(_LANES)
-    smallest = np.empty(_MOST_AVERAGED)
-    greatest = np.empty(_MOST_AVERAGED)
+    is_peak = np.empty(n_bins, dtype=np.bool_)
+    lowest_peak, highest_peak = int(np.ceil(150.0 / bin_hz)), int(np.ceil(4000.0 / bin_hz))
     for t in range(n_frames):
         row = spectra[t]
         total = 0.0
@@ -142,6 +141,7 @@ def _frame_statistics(
             amean += max(p, 1e-10)
         for k in range(n_bins):
             power[t, k] = frame_power[k]
+            magnitudes[t, k] = magnitude[k]
         if total > 0.0:
             centre = moment / total
             scalars[t, 0] = centre * bin_hz
@@ -151,6 +151,15 @@ def _frame_statistics(
             scalars[t, 1] = 0.0
         reached = 0.0
         k = 0
+        # Whole runs of bins first, which are summed side by side.
+        while k + _RUN < n_bins:
+            run = 0.0
+            for i in range(k, k + _RUN):
+                run += magnitude[i]
+            if reached + run >= 0.85 * total:
+                break
+            reached += run
+            k += _RUN
         while k < n_bins - 1:
             reached += magnitude[k]
             if reached >= 0.85 * total:
@@ -169,32 +178,6 @@ def _frame_statistics(
             log_sum += np.log(products[i])
         scalars[t, 3] = np.exp(log_sum / n_bins) / (amean / n_bins)
         scalars[t, 4] = loudness
-        for band in range(bands.shape[0]):
-            first, end, count = bands[band, 0], bands[band, 1], bands[band, 2]
-            # The smallest and the largest magnitudes, each list sorted from its extreme inwards.
-            for i in range(count):
-                smallest[i] = np.finfo(np.float64).max
-                greatest[i] = -1.0
-            for k in range(first, end):
-                value = magnitude[k]
-                if value < smallest[count - 1]:
-                    i = count - 1
-                    while i > 0 and smallest[i - 1] > value:
-                        smallest[i] = smallest[i - 1]
-                        i -= 1
-                    smallest[i] = value
-                if value > greatest[count - 1]:
-                    i = count - 1
-                    while i > 0 and greatest[i - 1] < value:
-                        greatest[i] = greatest[i - 1]
-                        i -= 1
-                    greatest[i] = value
-            low, high = 0.0, 0.0
-            for i in range(count):
-                low += smallest[i]
-                high += greatest[i]
-            valleys[t, band] = low / count
-            peaks[t, band] = high / count
         for band in range(mel_first.shape[0]):
             start = mel_first[band]
             energy = 0.0
@@ -205,14 +188,13 @@ def _frame_statistics(
         if tuning.shape[0] == 0 or largest <= 0.0:
             continue
         floor = 0.1 * largest
-        for k in range(int(np.ceil(150.0 / bin_hz)), int(np.ceil(4000.0 / bin_hz))):
+        for k in range(lowest_peak, highest_peak):
             here = frame_power[k]
-            if here <= floor:
+            is_peak[k] = (here > floor) & (here > frame_power[k - 1]) & (here >= frame_power[k + 1])
+        for k in range(lowest_peak, highest_peak):
+            if not is_peak[k]:
                 continue
-            below = frame_power[k - 1] if frame_power[k - 1] > floor else 0.0
-            above = frame_power[k + 1] if frame_power[k + 1] > floor else 0.0
-            if here <= below or here < above:
-                continue
+            here = frame_power[k]
             curve = frame_power[k + 1] + frame_power[k - 1] - 2.0 * here
             slope = 0.5 * (frame_power[k + 1] - frame_power[k - 1])
             shift = -slope / curve if abs(slope) < abs(curve) else 0.0
@@ -223,6 +205,65 @@ def _frame_statistics(
             column = min(int((residual + 0.5) * tuning.shape[1]), tuning.shape[1] - 1)
             level = int((np.log10(max(height, 1e-20)) + 20.0) * (tuning.shape[0] / 32.0))
             tuning[min(max(level, 0), tuning.shape[0] - 1), column] += 1
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _peaks_and_valleys(magnitudes: np.ndarray, bands: np.ndarray, peaks: np.ndarray, valleys: np.ndarray) -> None:
+    """Means of the greatest and of the smallest magnitudes (B, 1025) per band, into peaks and valleys (B, 7).
+
+    The greatest so far stay sorted, and what a value displaces moves on, without a branch. Runs of bins that hold
+    nothing for the list are passed over. As spectra fall, the smallest are looked for from above.
+    """
+    extreme = np.empty(_MOST_AVERAGED, dtype=np.float32)
+    for t in range(magnitudes.shape[0]):
+        for band in range(bands.shape[0]):
+            first, end, count = bands[band, 0], bands[band, 1], bands[band, 2]
+            extreme[:count] = -1.0
+            for start in range(first, end, _RUN):
+                stop = min(start + _RUN, end)
+                largest = np.float32(-1.0)
+                for k in range(start, stop):
+                    largest = max(largest, magnitudes[t, k])
+                if largest <= extreme[count - 1]:
+                    continue
+                for k in range(start, stop):
+                    value = magnitudes[t, k]
+                    if value > extreme[count - 1]:
+                        for i in range(count):
+                            kept = extreme[i]
+                            extreme[i] = max(kept, value)
+                            value = min(kept, value)
+            total = 0.0
+            for i in range(count):
+                total += extreme[i]
+            peaks[t, band] = total / count
+            extreme[:count] = np.inf
+            for stop in range(end, first, -_RUN):
+                start = max(stop - _RUN, first)
+                least = np.float32(np.inf)
+                for k in range(start, stop):
+                    least = min(least, magnitudes[t, k])
+                if least >= extreme[count - 1]:
+                    continue
+                for k in range(start, stop):
+                    value = magnitudes[t, k]
+                    if value < extreme[count - 1]:
+                        for i in range(count):
+                            kept = extreme[i]
+                            extreme[i] = min(kept, value)
+                            value = max(kept, value)
+            total = 0.0
+            for i in range(count):
+                total += extreme[i]
+            valleys[t, band] = total / count
+
+
+@njit(cache=True, nogil=True)
+def _windowed(samples: np.ndarray, window: np.ndarray, frames: np.ndarray) -> None:
+    """Frames (B, 2048) of the samples, times the window."""
+    for t in range(frames.shape[0]):
+        for k in range(len(window)):
+            frames[t, k] = samples[t * HOP_LENGTH + k] * window[k]
 
 
 def _tuning_of_histogram(histogram: np.ndarray) -> float:
@@ -334,10 +375,6 @@ class _Rows:
         self._used += n
         return self._array[self._used - n : self._used]
 
-    def rewind(self) -> None:
-        """Drop all rows and keep their memory."""
-        self._used = 0
-
     def take(self) -> np.ndarray:
         """All rows; none are left."""
         array = self._array
@@ -358,10 +395,12 @@ class FrameAnalyser:
         self._samples, self._scalars = _Rows(2, np.float64), _Rows(_N_SCALARS, np.float64)
         self._peaks, self._valleys = _Rows(N_CONTRAST, np.float64), _Rows(N_CONTRAST, np.float64)
         self._mel, self._chroma = _Rows(N_MELS, np.float32), _Rows(12, np.float32)
-        self._windowed = np.empty((_BLOCK_FRAMES, N_FFT))
+        self._frames = np.empty((_BLOCK_FRAMES, N_FFT))
         self._spectra = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.complex128)
-        # Powers that wait until the tuning is known, then those of one block after the other.
-        self._power = _Rows(N_BINS, np.float32)
+        self._magnitudes = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.float32)
+        # Powers of blocks that wait until the tuning is known.
+        self._held_power: list[np.ndarray] = []
+        self._power = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.float32)
         self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
         self._tuning: float | None = None
         self._chroma_filters = np.empty((0, 0), dtype=np.float32)
@@ -418,36 +457,35 @@ class FrameAnalyser:
 
     def _process_block(self, samples: np.ndarray, n: int) -> None:
         _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, self._samples.extend(n))
-        frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
-        windowed = np.multiply(frames, hann_window(), out=self._windowed[:n])
-        spectra = np.fft.rfft(windowed, out=self._spectra[:n])
-        power = self._power.extend(n)
+        _windowed(samples, hann_window(), self._frames[:n])
+        spectra = np.fft.rfft(self._frames[:n], out=self._spectra[:n])
+        power = np.empty((n, N_BINS), dtype=np.float32) if self._tuning is None else self._power[:n]
         _frame_statistics(
             spectra,
             SAMPLE_RATE / N_FFT,
             *sparse_mel(),
-            contrast_bands(),
             loudness_weights(),
             power,
+            self._magnitudes[:n],
             self._scalars.extend(n),
-            self._peaks.extend(n),
-            self._valleys.extend(n),
             self._mel.extend(n),
             self._tuning_histogram if self._tuning is None else self._tuning_histogram[:0],
         )
+        _peaks_and_valleys(self._magnitudes[:n], contrast_bands(), self._peaks.extend(n), self._valleys.extend(n))
         self._n_frames += n
         if self._tuning is not None:
             self._add_chroma(power)
-            self._power.rewind()
-        elif self._n_frames >= _TUNING_FRAMES:
+            return
+        self._held_power.append(power)
+        if self._n_frames >= _TUNING_FRAMES:
             self._tuning = self._settle_tuning()
 
     def _settle_tuning(self) -> float:
         tuning = _tuning_of_histogram(self._tuning_histogram)
         self._chroma_filters = np.ascontiguousarray(chroma_filters(tuning).T.astype(np.float32))
-        held = self._power.take()
-        for start in range(0, len(held), _CHUNK_FRAMES):
-            self._add_chroma(held[start : start + _CHUNK_FRAMES])
+        self._held_power.reverse()
+        while self._held_power:
+            self._add_chroma(self._held_power.pop())
         return tuning
 
     def _add_chroma(self, power: np.ndarray) -> None:
