@@ -7,7 +7,7 @@ SONGS ?=
 
 export MPLBACKEND := Agg
 
-.PHONY: help run ui test lint screenshots clean
+.PHONY: help run ui test lint bench screenshots clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -40,6 +40,9 @@ lint: $(VENV)/.test  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.test  ## measure speed, memory, scaling and accuracy (SONGS=folder of annotated songs)
+	$(BIN)/python -m tests.benchmarks --output .editorbot/bench.json $(if $(SONGS),--songs "$(SONGS)")
 
 screenshots: $(VENV)/.test  ## take the README's screenshots from the last `make run`
 	$(BIN)/python docs/make_screenshots.py --home .editorbot --output docs

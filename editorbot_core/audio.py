@@ -1,7 +1,7 @@
 """Audio in memory, and the one door through which audio files come in and go out.
 
 Samples are float32 in (-1, 1) nominally, shape `(n_channels, n_samples)`; times are seconds from the first sample.
-Files are decoded in a process of their own (`decoding.py`) that may crash or hit its limits without harm; the content
+Every file is decoded in a process of its own (`decoders.py`) that may crash or hit its limits without harm; the content
 decides the format, not the name. A file name is data: names that are not UTF-8 are shown with `path_to_text`, and every
 function here takes that text as a path too.
 """
@@ -9,25 +9,23 @@ function here takes that text as a path too.
 import hashlib
 import json
 import os
-import selectors
+import select
 import signal
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import soundfile
 import soxr
 
 from editorbot_core import decoding
-from editorbot_core.decoding import BLOCK_FRAMES, DecodingLimits
+from editorbot_core.decoders import Decoder, start_decoder
+from editorbot_core.decoding import BLOCK_FRAMES, DecodingLimits, SampleForm
 from editorbot_core.errors import AudioError, ParameterError
 from editorbot_core.files import atomic_path
 
@@ -43,6 +41,8 @@ _WRITE_SUBTYPES = {
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+# A resampler may round.
+_MISCOUNT_S = 0.01
 # A file name's undecodable bytes 0x80-0xFF: lone surrogates in Python, private-use characters in text that is stored.
 _SURROGATES_TO_PRIVATE = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 _PRIVATE_TO_SURROGATES = {private: surrogate for surrogate, private in _SURROGATES_TO_PRIVATE.items()}
@@ -119,27 +119,26 @@ def find_audio(folder: Path | str) -> list[Path]:
 
 
 class AudioStream:
-    """Audio that is being decoded: iterate for blocks, float32 (n_frames, n_channels), checked and in order.
+    """Audio that is being decoded: iterate for blocks, float32 (n_frames, n_channels or 1), checked and in order.
 
     Attributes:
         name: Safe text of the path, for messages.
         sha256: Digest of the bytes that are decoded.
-        sample_rate: Hz.
-        n_channels: Number of channels.
+        sample_rate: Of the file, Hz.
+        n_channels: Of the file.
         container: Name of the format, as the decoder calls it.
-        n_samples: Samples per channel decoded so far.
+        n_samples: Samples per channel in the file; 0 until the last block has been taken.
     """
 
-    def __init__(self, name: str, sha256: str, process: "subprocess.Popen[bytes]", limits: DecodingLimits) -> None:
+    def __init__(self, name: str, sha256: str, decoder: Decoder, form: SampleForm, limits: DecodingLimits) -> None:
         self.name = name
         self.sha256 = sha256
-        self._process = process
+        self._decoder = decoder
+        self._form = form
         self._limits = limits
-        assert process.stdout is not None
-        self._output: IO[bytes] = process.stdout
         self.n_samples = 0
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._output, selectors.EVENT_READ)
+        self._readable = select.poll()
+        self._readable.register(decoder.output, select.POLLIN)
         kind, payload = self._message()
         if kind != decoding.HEADER:
             raise AudioError(f"{name}: the decoder sent no header")
@@ -153,16 +152,19 @@ class AudioStream:
         view = memoryview(received)
         deadline = time.monotonic() + self._limits.stall_s
         while len(view):
-            if not self._selector.select(max(deadline - time.monotonic(), 0.0)):
+            if not self._readable.poll(1e3 * max(deadline - time.monotonic(), 0.0)):
                 raise AudioError(f"{self.name}: decoding made no progress for {self._limits.stall_s:g} s")
-            count = os.readv(self._output.fileno(), [view])
+            count = os.readv(self._decoder.output, [view])
             if count == 0:
                 raise AudioError(f"{self.name}: {self._death()}")
             view = view[count:]
         return received
 
     def _death(self) -> str:
-        status = self._process.wait()
+        try:
+            status = self._decoder.end(kill=False)
+        except OSError as error:
+            return f"the decoder ended early ({error})"
         if status >= 0:
             return f"the decoder ended early (status {status})"
         if -status in (signal.SIGXCPU, signal.SIGKILL):
@@ -179,37 +181,23 @@ class AudioStream:
         return kind, payload
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        width = 1 if self._form.mono else self.n_channels
+        received = 0
         while True:
             kind, payload = self._message()
             if kind == decoding.END:
                 break
-            block = np.frombuffer(payload, dtype=np.float32).reshape(-1, self.n_channels)
-            if len(block):
-                peak = max(float(block.max()), -float(block.min()))
-                if not peak <= self._limits.max_amplitude:
-                    what = (
-                        "samples that are not finite numbers" if not np.isfinite(block).all() else f"a peak of {peak:g}"
-                    )
-                    raise AudioError(
-                        f"{self.name}: {what}; at most {self._limits.max_amplitude:g} is read (full scale 1)"
-                    )
-                self.n_samples += len(block)
-                yield block
+            block = np.frombuffer(payload, dtype=np.float32).reshape(-1, width)
+            if not np.isfinite(block).all():
+                raise AudioError(f"{self.name}: samples that are not finite numbers")
+            received += len(block)
+            yield block
+        self.n_samples = int(json.loads(bytes(payload)))
         if self.n_samples == 0:
             raise AudioError(f"{self.name}: the file holds no samples")
-
-    def close(self) -> None:
-        """End the decoding process."""
-        self._selector.close()
-        _end(self._process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.kill()
-    if process.stdout is not None:
-        process.stdout.close()
-    process.wait()
+        rate = self._form.sample_rate or self.sample_rate
+        if abs(received / rate - self.n_samples / self.sample_rate) > _MISCOUNT_S:
+            raise AudioError(f"{self.name}: the decoder sent {received} samples of {self.n_samples}")
 
 
 def _sha256_of_descriptor(descriptor: int) -> str:
@@ -265,58 +253,33 @@ def sha256_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> s
 
 
 @contextmanager
-def open_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> Iterator[AudioStream]:
+def open_audio(
+    path: Path | str, *, mono: bool = False, sample_rate: int | None = None, limits: DecodingLimits | None = None
+) -> Iterator[AudioStream]:
     """Decode the file at `path` block by block.
+
+    Args:
+        path: Any format that libsndfile or FFmpeg decodes; the content decides, not the suffix.
+        mono: True for the mean of the channels.
+        sample_rate: Rate to resample to (soxr, HQ), Hz; None keeps the file's.
+        limits: What the file may be and cost.
 
     Raises:
         AudioError: If the file is not regular, breaks a limit, holds values that are not finite, or cannot be decoded;
             the message names the file and the reason. It may come while iterating.
     """
-    limits = limits or DecodingLimits()
+    form, limits = SampleForm(mono, sample_rate), limits or DecodingLimits()
     name = path_to_text(path)
     descriptor = _open_regular_file(text_to_path(path), name, limits)
     try:
         before = os.fstat(descriptor)
-        # The script is started by its path and -P keeps its folder off the module path: nothing else is imported.
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(decoding.__file__)), limits.to_json()],
-            stdin=descriptor,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            close_fds=True,
-        )
-        try:
-            stream = AudioStream(name, _sha256_of_descriptor(descriptor), process, limits)
-            try:
-                yield stream
-            finally:
-                stream.close()
-        finally:
-            _end(process)
+        with closing(start_decoder(descriptor, form, limits)) as decoder:
+            yield AudioStream(name, _sha256_of_descriptor(descriptor), decoder, form, limits)
         after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise AudioError(f"{name}: the file was changed while it was read; try again")
     finally:
         os.close(descriptor)
-
-
-def mono_blocks(stream: AudioStream, sample_rate: int) -> Iterator[np.ndarray]:
-    """Blocks of the mean of all channels at `sample_rate` Hz, float32 (n,) each."""
-    if stream.sample_rate == sample_rate:
-        for block in stream:
-            yield _downmix(block)
-        return
-    resampler = soxr.ResampleStream(stream.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-    for block in stream:
-        yield resampler.resample_chunk(_downmix(block))
-    yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
-
-
-def _downmix(block: np.ndarray) -> np.ndarray:
-    if block.shape[1] == 1:
-        return block[:, 0]
-    return np.asarray(block @ np.full(block.shape[1], 1.0 / block.shape[1], dtype=np.float32))
 
 
 def read_audio(
@@ -333,25 +296,16 @@ def read_audio(
     Raises:
         AudioError: As `open_audio`.
     """
-    with open_audio(path, limits=limits) as stream:
-        rate = sample_rate or stream.sample_rate
-        if mono:
-            blocks = [block[None] for block in mono_blocks(stream, rate)]
-        elif rate == stream.sample_rate:
-            blocks = [np.ascontiguousarray(block.T) for block in stream]
-        else:
-            resampler = soxr.ResampleStream(stream.sample_rate, rate, stream.n_channels, dtype="float32", quality="HQ")
-            blocks = [resampler.resample_chunk(block).reshape(-1, stream.n_channels).T for block in stream]
-            last = resampler.resample_chunk(np.empty((0, stream.n_channels), dtype=np.float32), last=True)
-            blocks.append(last.reshape(-1, stream.n_channels).T)
-    samples = np.empty((blocks[0].shape[0], sum(block.shape[1] for block in blocks)), dtype=np.float32)
+    with open_audio(path, mono=mono, sample_rate=sample_rate, limits=limits) as stream:
+        blocks = list(stream)
+    samples = np.empty((blocks[0].shape[1], sum(len(block) for block in blocks)), dtype=np.float32)
     position = 0
     blocks.reverse()
     while blocks:
         block = blocks.pop()
-        samples[:, position : position + block.shape[1]] = block
-        position += block.shape[1]
-    return AudioClip(samples, rate)
+        samples[:, position : position + len(block)] = block.T
+        position += len(block)
+    return AudioClip(samples, sample_rate or stream.sample_rate)
 
 
 def resample(clip: AudioClip, sample_rate: int) -> AudioClip:

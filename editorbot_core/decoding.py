@@ -1,24 +1,38 @@
-"""The process that decodes an untrusted audio file, and the limits it works under.
+"""The process that decodes untrusted audio files, each in a child of its own, and the limits they work under.
 
-`audio.py` starts this file as a script, with the audio as standard input (an open descriptor, so that what was hashed
-is what is decoded) and reads messages from its standard output: one byte for the kind, a little-endian uint32 for the
-length, the payload. `H` carries a JSON header, `B` interleaved float32 samples, `E` the reason of a failure, `Z`
-nothing: the end. An output that stops without `E` or `Z` is a crash. Decoders are C libraries that hostile files can
-kill or inflate, which is why they run here, under limits, and not in the caller. Nothing but numpy and soundfile is
-imported, and PyAV only where libsndfile does not know the format (AAC, M4A, WMA, the sound of a video).
+`decoders.py` starts this file as a script, with a socket as standard input, and asks over it in lines of JSON:
+
+- `{"limits": {...}, "form": {...}}` with two descriptors, the audio (so that what was hashed is what is decoded) and a
+  pipe to write to, is answered by `{"pid": n}`: a child that decodes into the pipe.
+- `{"end": n, "kill": bool}` is answered by `{"status": n}` when the child is gone; negative for a signal.
+
+Into the pipe go messages: one byte for the kind, a little-endian uint32 for the length, the payload. `H` carries a JSON
+header, `B` interleaved float32 samples, checked and in the form that was asked for, `E` the reason of a failure, `Z`
+the number of samples per channel that were decoded: the end. An output that stops without `E` or `Z` is a crash.
+Decoders are C libraries that hostile files can kill or inflate: they run in a child, under limits, and not in the
+caller. Forking a process that has loaded them costs a hundredth of starting one. PyAV serves where libsndfile does not
+know the format (AAC, M4A, WMA, the sound of a video).
 """
 
+import contextlib
+import importlib
 import json
 import os
+import signal
+import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 BLOCK_FRAMES = 65_536
 MESSAGE = struct.Struct("<cI")
 HEADER, BLOCK, ERROR, END = b"H", b"B", b"E", b"Z"
+
+_LINE_BYTES = 4_096
+_DYING_S = 5.0
 
 # Containers FFmpeg may open: none of the playlists (HLS, DASH, concat), which name other files and addresses.
 _CONTAINERS = (
@@ -54,9 +68,18 @@ class DecodingLimits:
     cpu_s: int = 900
     stall_s: float = 60.0
 
-    def to_json(self) -> str:
-        """The limits as one line, for the command line of the process."""
-        return json.dumps(asdict(self))
+
+@dataclass(frozen=True)
+class SampleForm:
+    """The form in which samples are wanted.
+
+    Attributes:
+        mono: True for the mean of the channels.
+        sample_rate: Rate to resample to (soxr, HQ), Hz; None for the file's.
+    """
+
+    mono: bool = False
+    sample_rate: int | None = None
 
 
 class _Refusal(Exception):
@@ -64,10 +87,10 @@ class _Refusal(Exception):
 
 
 def _write(descriptor: int, kind: bytes, payload: bytes | memoryview = b"") -> None:
-    for part in (MESSAGE.pack(kind, len(payload)), payload):
-        view = memoryview(part)
-        while len(view):
-            view = view[os.write(descriptor, view) :]
+    view = memoryview(payload)
+    written = os.writev(descriptor, [MESSAGE.pack(kind, len(view)), view]) - MESSAGE.size
+    while written < len(view):
+        written += os.write(descriptor, view[written:])
 
 
 def _limit_process(limits: DecodingLimits) -> None:
@@ -180,18 +203,65 @@ def decode(descriptor: int, limits: DecodingLimits) -> Iterator[tuple[bytes, byt
             yield from _decode_with_libsndfile(sound, limits)
 
 
-def main(arguments: list[str]) -> int:
-    """Decode standard input under the limits given as JSON; return the exit status."""
-    import soundfile  # noqa: F401  (loaded before the limits hold)
+def _check_samples(block: Any, limits: DecodingLimits) -> None:
+    import numpy as np
 
-    given = json.loads(arguments[0]) if arguments else {}
-    limits = DecodingLimits(**{f.name: given[f.name] for f in fields(DecodingLimits) if f.name in given})
+    peak = max(float(block.max()), -float(block.min()))
+    if not peak <= limits.max_amplitude:
+        what = "samples that are not finite numbers" if not np.isfinite(block).all() else f"a peak of {peak:g}"
+        raise _Refusal(f"{what}; at most {limits.max_amplitude:g} is read (full scale 1)")
+
+
+def in_form(
+    messages: Iterator[tuple[bytes, bytes | memoryview]], form: SampleForm, limits: DecodingLimits
+) -> Iterator[tuple[bytes, bytes | memoryview]]:
+    """The messages of `decode`, checked, with the samples in another form, and the end.
+
+    Raises:
+        Exception: Whatever `messages` raise, or that samples are not finite or too large.
+    """
+    import numpy as np
+    import soxr
+
+    n_channels, n_samples = 0, 0
+    resampler = None
+
+    def blocks(samples: Any) -> Iterator[tuple[bytes, memoryview]]:
+        samples = np.ascontiguousarray(samples, dtype=np.float32).reshape(-1, 1 if form.mono else n_channels)
+        for start in range(0, len(samples), BLOCK_FRAMES):
+            yield BLOCK, memoryview(samples[start : start + BLOCK_FRAMES]).cast("B")
+
+    for kind, payload in messages:
+        if kind == HEADER:
+            header = json.loads(bytes(payload))
+            n_channels, rate = header["n_channels"], header["sample_rate"]
+            if form.sample_rate not in (None, rate):
+                width = 1 if form.mono else n_channels
+                resampler = soxr.ResampleStream(rate, form.sample_rate, width, dtype="float32", quality="HQ")
+            yield kind, payload
+            continue
+        samples = np.frombuffer(payload, dtype=np.float32).reshape(-1, n_channels)
+        if len(samples) == 0:
+            continue
+        _check_samples(samples, limits)
+        n_samples += len(samples)
+        if form.mono and n_channels > 1:
+            samples = samples @ np.full(n_channels, 1.0 / n_channels, dtype=np.float32)
+        elif form.mono:
+            samples = samples[:, 0]
+        yield from blocks(samples if resampler is None else resampler.resample_chunk(samples))
+    if resampler is not None:
+        shape = (0,) if form.mono else (0, n_channels)
+        yield from blocks(resampler.resample_chunk(np.empty(shape, dtype=np.float32), last=True))
+    yield END, json.dumps(n_samples).encode()
+
+
+def decode_into(output: int, descriptor: int, form: SampleForm, limits: DecodingLimits) -> int:
+    """Write the messages of an open file to a pipe, under limits that hold from here on; return the exit status."""
     _limit_process(limits)
-    output = sys.stdout.fileno()
     try:
-        for kind, payload in decode(sys.stdin.fileno(), limits):
+        for kind, payload in in_form(decode(descriptor, limits), form, limits):
             _write(output, kind, payload)
-        _write(output, END)
     except BrokenPipeError:
         return 1
     except MemoryError:
@@ -204,5 +274,71 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _fork_decoder(connection: socket.socket, descriptors: list[int], form: SampleForm, limits: DecodingLimits) -> int:
+    """A child that decodes; its process id."""
+    descriptor, output = descriptors
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            connection.close()
+            status = decode_into(output, descriptor, form, limits)
+        finally:
+            os._exit(status)
+    for each in descriptors:
+        os.close(each)
+    return pid
+
+
+def _end_decoder(pid: int, *, kill: bool) -> int:
+    """Wait for a child, which is killed at once or if it does not end by itself; its status, negative for a signal."""
+    deadline = time.monotonic() + (0.0 if kill else _DYING_S)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        time.sleep(0.001)
+
+
+def serve(connection: socket.socket) -> None:
+    """Start and end decoders as asked, until the other side closes the connection."""
+    children: set[int] = set()
+    try:
+        while True:
+            line, descriptors, _, _ = socket.recv_fds(connection, _LINE_BYTES, 2)
+            if not line:
+                return
+            request = json.loads(line)
+            if "end" in request:
+                status = _end_decoder(request["end"], kill=request["kill"])
+                children.discard(request["end"])
+                connection.sendall(json.dumps({"status": status}).encode() + b"\n")
+                continue
+            form, limits = SampleForm(**request["form"]), DecodingLimits(**request["limits"])
+            pid = _fork_decoder(connection, descriptors, form, limits)
+            children.add(pid)
+            connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+            # Once the first file is on its way there is time to load what rarer formats need.
+            importlib.import_module("av")
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+
+
+def main() -> int:
+    """Serve the socket that is standard input."""
+    # Children inherit what is loaded here.
+    import soundfile  # noqa: F401
+    import soxr  # noqa: F401
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=os.dup(0)) as connection, contextlib.suppress(ConnectionError):
+        serve(connection)
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

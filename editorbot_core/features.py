@@ -1,10 +1,8 @@
-"""The 121 features of every beat: names, the container, extraction, Parquet.
+"""The 121 features of every beat: the container, extraction, Parquet.
 
 Row `i` describes the audio from beat `i` to beat `i + 1`: the mean over the frames centred in between; the last row
-ends with the audio. The column order is `FEATURE_NAMES` and never changes silently. Values are raw: what standardises
-them belongs to a model. Frequencies are Hz, contrast dB; a stem's energy is its root mean square and its energy share
-is of the four stems; `beat_phase` is the place in the bar, 0 for the downbeat, below 1; `tempo_deviation` is the
-logarithm of the beat's length over the song's median; differences are 0 in the first row.
+ends with the audio. The columns are `feature_columns.FEATURE_COLUMNS`, described in `docs/features.md`; their order
+never changes silently. Values are raw: what standardises them belongs to a model.
 """
 
 import json
@@ -16,16 +14,38 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from editorbot_core.audio import AudioClip, mono_blocks, open_audio, path_to_text, resample
+from editorbot_core.audio import AudioClip, open_audio, path_to_text, resample
 from editorbot_core.beats import BeatGrid
 from editorbot_core.context import N_CONTEXT, beat_context
+from editorbot_core.decoders import decoder_server
 from editorbot_core.errors import AudioError, EditorBotError, FormatError, ParameterError
+from editorbot_core.feature_columns import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
 from editorbot_core.files import atomic_path
 from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
 from editorbot_core.spectral import FrameAnalyser, FrameFeatures
 from editorbot_core.stems import STEM_NAMES, stem_frames
 from editorbot_core.trackers import DEFAULT_TRACKER, find_beats, needs_samples
 from editorbot_core.tracking import TRACKER, band_onsets, track_beats
+
+__all__ = [
+    "EXTRACTION",
+    "EXTRACTOR_VERSION",
+    "FEATURE_INDEX",
+    "FEATURE_NAMES",
+    "N_FEATURES",
+    "AnalysedSong",
+    "BeatFeatures",
+    "StoredFeatures",
+    "analyse",
+    "decode_song",
+    "extract_features",
+    "frames_to_features",
+    "load_features",
+    "mix_columns",
+    "read_features",
+    "save_features",
+    "warm_up",
+]
 
 EXTRACTOR_VERSION = "2"
 
@@ -34,32 +54,6 @@ MIN_BEATS = 4
 SILENCE_DBFS = -60.0
 
 _NO_POWER = 1e-12
-
-_CHROMA = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
-_SPECTRAL_NAMES = (
-    "onset_strength",
-    "rms",
-    "spectral_centroid",
-    "zero_crossing_rate",
-    "spectral_rolloff",
-    "spectral_bandwidth",
-    "spectral_flatness",
-    *(f"spectral_contrast_{band}" for band in range(1, 8)),
-    *(f"mfcc_{i:02d}" for i in range(1, 14)),
-    *(f"mfcc_delta_{i:02d}" for i in range(1, 14)),
-    *(f"chroma_{name}" for name in _CHROMA),
-)
-_GRID_NAMES = ("beat_phase", "beat_phase_sin", "beat_phase_cos", "tempo_deviation", "inter_beat_interval_ratio")
-_STEM_FEATURE_NAMES = tuple(f"{stem}_{what}" for stem in STEM_NAMES for what in ("energy", "centroid", "energy_share"))
-
-FEATURE_NAMES: tuple[str, ...] = (
-    *_SPECTRAL_NAMES,
-    *(f"{name}_diff" for name in _SPECTRAL_NAMES),
-    *_GRID_NAMES,
-    *_STEM_FEATURE_NAMES,
-)
-N_FEATURES = len(FEATURE_NAMES)
-FEATURE_INDEX: dict[str, int] = {name: i for i, name in enumerate(FEATURE_NAMES)}
 
 
 @dataclass(frozen=True)
@@ -133,6 +127,27 @@ def _stem_columns(frames: FrameFeatures, first: np.ndarray, counts: np.ndarray) 
     return columns.reshape(len(first), -1)
 
 
+def mix_columns(frames: FrameFeatures, grid: BeatGrid) -> np.ndarray:
+    """The columns that need no stems, float64 (n_beats, 109), in the order of `FEATURE_NAMES`."""
+    first, counts = _per_beat(frames, grid)
+    per_frame = (
+        frames.onset_strength,
+        frames.rms,
+        frames.centroid,
+        frames.zero_crossing_rate,
+        frames.rolloff,
+        frames.bandwidth,
+        frames.flatness,
+        frames.contrast,
+        frames.mfcc,
+        frames.mfcc_delta,
+        frames.chroma,
+    )
+    means = [np.add.reduceat(rows.reshape(len(rows), -1), first, axis=0, dtype=np.float64) for rows in per_frame]
+    spectral = np.concatenate(means, axis=1) / counts
+    return np.concatenate([spectral, np.diff(spectral, axis=0, prepend=spectral[:1]), _grid_columns(grid)], axis=1)
+
+
 def frames_to_features(frames: FrameFeatures, grid: BeatGrid, *, onsets: np.ndarray | None = None) -> BeatFeatures:
     """Average frame features over the beats of `grid`.
 
@@ -146,26 +161,9 @@ def frames_to_features(frames: FrameFeatures, grid: BeatGrid, *, onsets: np.ndar
     """
     if abs(grid.duration - frames.duration_s) > 0.1:
         raise ParameterError(f"the grid is of {grid.duration:.3f} s of audio; this lasts {frames.duration_s:.3f} s")
-    first, counts = _per_beat(frames, grid)
-    scalars = (
-        frames.onset_strength,
-        frames.rms,
-        frames.centroid,
-        frames.zero_crossing_rate,
-        frames.rolloff,
-        frames.bandwidth,
-        frames.flatness,
-    )
-    per_frame = np.concatenate(
-        [np.stack(scalars, axis=1), frames.contrast, frames.mfcc, frames.mfcc_delta, frames.chroma], axis=1
-    )
-    spectral = np.add.reduceat(per_frame, first, axis=0, dtype=np.float64) / counts
-    difference = np.diff(spectral, axis=0, prepend=spectral[:1])
-    values = np.concatenate(
-        [spectral, difference, _grid_columns(grid), _stem_columns(frames, first, counts)], axis=1
-    ).astype(np.float32)
+    columns = [mix_columns(frames, grid), _stem_columns(frames, *_per_beat(frames, grid))]
     context = beat_context(frames, grid, band_onsets(frames.mel) if onsets is None else onsets)
-    return BeatFeatures(values, grid, context)
+    return BeatFeatures(np.concatenate(columns, axis=1).astype(np.float32), grid, context)
 
 
 def _song_frames(analyser: FrameAnalyser, name: str, *, duration_s: float) -> FrameFeatures:
@@ -246,11 +244,11 @@ def decode_song(path: Path | str, *, keep_samples: bool = False) -> DecodedSong:
     """
     analyser = FrameAnalyser()
     kept: list[np.ndarray] = []
-    with open_audio(path) as stream:
-        for block in mono_blocks(stream, SAMPLE_RATE):
-            analyser.push(block)
+    with open_audio(path, mono=True, sample_rate=SAMPLE_RATE) as stream:
+        for block in stream:
+            analyser.push(block[:, 0])
             if keep_samples:
-                kept.append(block)
+                kept.append(block[:, 0])
     frames = _song_frames(analyser, path_to_text(path), duration_s=stream.n_samples / stream.sample_rate)
     samples = np.concatenate(kept) if keep_samples else None
     return DecodedSong(frames, samples, stream.sha256, stream.sample_rate, stream.n_channels)
@@ -285,7 +283,8 @@ def analyse(path: Path | str, *, grid: BeatGrid | None = None, tracker: str = DE
 
 
 def warm_up() -> None:
-    """Compile every kernel that `analyse` and `extract_features` use, or load it from numba's cache."""
+    """Compile every kernel that `analyse` and `extract_features` use, or load it from numba's cache; start decoders."""
+    decoder_server()
     noise = np.random.default_rng(0).standard_normal((1, 6 * SAMPLE_RATE)).astype(np.float32) * np.float32(0.1)
     extract_features(AudioClip(noise, SAMPLE_RATE))
 
@@ -296,7 +295,7 @@ _CONTEXT_TYPE = pa.list_(pa.field("item", pa.float16()), N_CONTEXT)
 _SCHEMA = "editorbot.features/1"
 _MAX_FILE_BYTES = 512 * 2**20
 _MAX_BEATS = 200_000
-_EXTRACTION = {
+EXTRACTION = {
     "schema": _SCHEMA,
     "extractor_version": EXTRACTOR_VERSION,
     "sample_rate": str(SAMPLE_RATE),
@@ -319,7 +318,7 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
     """
     grid = features.grid
     kept = {
-        **_EXTRACTION,
+        **EXTRACTION,
         "tracker": TRACKER,
         "duration_s": repr(float(grid.duration)),
         "confidence": repr(float(grid.confidence)),
@@ -414,7 +413,7 @@ def _check_layout(file: Any) -> dict[str, str]:
     if not 1 <= file.metadata.num_rows <= _MAX_BEATS:
         raise FormatError(f"{file.metadata.num_rows} rows; 1-{_MAX_BEATS} are read")
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    for key, value in _EXTRACTION.items():
+    for key, value in EXTRACTION.items():
         if metadata.get(key) != value:
             raise FormatError(f"{key} is {metadata.get(key)!r}, expected {value!r}")
     return metadata

@@ -7,7 +7,6 @@ spectrogram. The one difference: the tuning that the chroma filters need is esti
 audio.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from editorbot_core.filterbanks import (
     N_FFT,
     N_MELS,
     N_MFCC,
+    REGISTERS,
     SAMPLE_RATE,
     chroma_filters,
     contrast_bands,
@@ -39,10 +39,12 @@ _ONSET_DELAY = 1 + N_FFT // (2 * HOP_LENGTH)
 _POWER_FLOOR = 1e-10
 _TOP_DB = 80.0
 _CHUNK_FRAMES = 4_096
+_GROWTH_BYTES = 2**21
 _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
 _N_SCALARS = 5
 _LANES = 64
+_RUN = 16
 _MOST_AVERAGED = 16
 # All freedoms but those that assume away infinities; samples are finite.
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
@@ -103,27 +105,25 @@ def _frame_statistics(
     mel_first: np.ndarray,
     mel_end: np.ndarray,
     mel_weights: np.ndarray,
-    bands: np.ndarray,
     loudness_weights: np.ndarray,
     power: np.ndarray,
+    magnitudes: np.ndarray,
     scalars: np.ndarray,
-    peaks: np.ndarray,
-    valleys: np.ndarray,
     mel: np.ndarray,
     tuning: np.ndarray,
 ) -> None:
     """Statistics of a block of complex spectra (B, 1025), while each frame is in cache.
 
-    Fills power (B, 1025), scalars (B, 5: centroid, bandwidth, rolloff, flatness, K-weighted power), peaks and valleys
-    (B, 7, mean magnitudes), mel (B, 128), and adds to tuning (levels, 100), a histogram of spectral peaks by log power
-    and by their deviation from the tempered scale.
+    Fills power and magnitudes (B, 1025), scalars (B, 5: centroid, bandwidth, rolloff, flatness, K-weighted power) and
+    mel (B, 128), and adds to tuning (levels, 100), a histogram of spectral peaks by log power and by their deviation
+    from the tempered scale.
     """
     n_frames, n_bins = spectra.shape
     magnitude = np.empty(n_bins)
     frame_power = np.empty(n_bins)
     products = np.empty(_LANES)
-    smallest = np.empty(_MOST_AVERAGED)
-    greatest = np.empty(_MOST_AVERAGED)
+    is_peak = np.empty(n_bins, dtype=np.bool_)
+    lowest_peak, highest_peak = int(np.ceil(150.0 / bin_hz)), int(np.ceil(4000.0 / bin_hz))
     for t in range(n_frames):
         row = spectra[t]
         total = 0.0
@@ -145,6 +145,7 @@ def _frame_statistics(
             amean += max(p, 1e-10)
         for k in range(n_bins):
             power[t, k] = frame_power[k]
+            magnitudes[t, k] = magnitude[k]
         if total > 0.0:
             centre = moment / total
             scalars[t, 0] = centre * bin_hz
@@ -154,6 +155,15 @@ def _frame_statistics(
             scalars[t, 1] = 0.0
         reached = 0.0
         k = 0
+        # Whole runs of bins first, which are summed side by side.
+        while k + _RUN < n_bins:
+            run = 0.0
+            for i in range(k, k + _RUN):
+                run += magnitude[i]
+            if reached + run >= 0.85 * total:
+                break
+            reached += run
+            k += _RUN
         while k < n_bins - 1:
             reached += magnitude[k]
             if reached >= 0.85 * total:
@@ -172,32 +182,6 @@ def _frame_statistics(
             log_sum += np.log(products[i])
         scalars[t, 3] = np.exp(log_sum / n_bins) / (amean / n_bins)
         scalars[t, 4] = loudness
-        for band in range(bands.shape[0]):
-            first, end, count = bands[band, 0], bands[band, 1], bands[band, 2]
-            # The smallest and the largest magnitudes, each list sorted from its extreme inwards.
-            for i in range(count):
-                smallest[i] = np.finfo(np.float64).max
-                greatest[i] = -1.0
-            for k in range(first, end):
-                value = magnitude[k]
-                if value < smallest[count - 1]:
-                    i = count - 1
-                    while i > 0 and smallest[i - 1] > value:
-                        smallest[i] = smallest[i - 1]
-                        i -= 1
-                    smallest[i] = value
-                if value > greatest[count - 1]:
-                    i = count - 1
-                    while i > 0 and greatest[i - 1] < value:
-                        greatest[i] = greatest[i - 1]
-                        i -= 1
-                    greatest[i] = value
-            low, high = 0.0, 0.0
-            for i in range(count):
-                low += smallest[i]
-                high += greatest[i]
-            valleys[t, band] = low / count
-            peaks[t, band] = high / count
         for band in range(mel_first.shape[0]):
             start = mel_first[band]
             energy = 0.0
@@ -208,14 +192,13 @@ def _frame_statistics(
         if tuning.shape[0] == 0 or largest <= 0.0:
             continue
         floor = 0.1 * largest
-        for k in range(int(np.ceil(150.0 / bin_hz)), int(np.ceil(4000.0 / bin_hz))):
+        for k in range(lowest_peak, highest_peak):
             here = frame_power[k]
-            if here <= floor:
+            is_peak[k] = (here > floor) & (here > frame_power[k - 1]) & (here >= frame_power[k + 1])
+        for k in range(lowest_peak, highest_peak):
+            if not is_peak[k]:
                 continue
-            below = frame_power[k - 1] if frame_power[k - 1] > floor else 0.0
-            above = frame_power[k + 1] if frame_power[k + 1] > floor else 0.0
-            if here <= below or here < above:
-                continue
+            here = frame_power[k]
             curve = frame_power[k + 1] + frame_power[k - 1] - 2.0 * here
             slope = 0.5 * (frame_power[k + 1] - frame_power[k - 1])
             shift = -slope / curve if abs(slope) < abs(curve) else 0.0
@@ -226,6 +209,65 @@ def _frame_statistics(
             column = min(int((residual + 0.5) * tuning.shape[1]), tuning.shape[1] - 1)
             level = int((np.log10(max(height, 1e-20)) + 20.0) * (tuning.shape[0] / 32.0))
             tuning[min(max(level, 0), tuning.shape[0] - 1), column] += 1
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _peaks_and_valleys(magnitudes: np.ndarray, bands: np.ndarray, peaks: np.ndarray, valleys: np.ndarray) -> None:
+    """Means of the greatest and of the smallest magnitudes (B, 1025) per band, into peaks and valleys (B, 7).
+
+    The greatest so far stay sorted, and what a value displaces moves on, without a branch. Runs of bins that hold
+    nothing for the list are passed over. As spectra fall, the smallest are looked for from above.
+    """
+    extreme = np.empty(_MOST_AVERAGED, dtype=np.float32)
+    for t in range(magnitudes.shape[0]):
+        for band in range(bands.shape[0]):
+            first, end, count = bands[band, 0], bands[band, 1], bands[band, 2]
+            extreme[:count] = -1.0
+            for start in range(first, end, _RUN):
+                stop = min(start + _RUN, end)
+                largest = np.float32(-1.0)
+                for k in range(start, stop):
+                    largest = max(largest, magnitudes[t, k])
+                if largest <= extreme[count - 1]:
+                    continue
+                for k in range(start, stop):
+                    value = magnitudes[t, k]
+                    if value > extreme[count - 1]:
+                        for i in range(count):
+                            kept = extreme[i]
+                            extreme[i] = max(kept, value)
+                            value = min(kept, value)
+            total = 0.0
+            for i in range(count):
+                total += extreme[i]
+            peaks[t, band] = total / count
+            extreme[:count] = np.inf
+            for stop in range(end, first, -_RUN):
+                start = max(stop - _RUN, first)
+                least = np.float32(np.inf)
+                for k in range(start, stop):
+                    least = min(least, magnitudes[t, k])
+                if least >= extreme[count - 1]:
+                    continue
+                for k in range(start, stop):
+                    value = magnitudes[t, k]
+                    if value < extreme[count - 1]:
+                        for i in range(count):
+                            kept = extreme[i]
+                            extreme[i] = min(kept, value)
+                            value = max(kept, value)
+            total = 0.0
+            for i in range(count):
+                total += extreme[i]
+            valleys[t, band] = total / count
+
+
+@njit(cache=True, nogil=True)
+def _windowed(samples: np.ndarray, window: np.ndarray, frames: np.ndarray) -> None:
+    """Frames (B, 2048) of the samples, times the window."""
+    for t in range(frames.shape[0]):
+        for k in range(len(window)):
+            frames[t, k] = samples[t * HOP_LENGTH + k] * window[k]
 
 
 def _tuning_of_histogram(histogram: np.ndarray) -> float:
@@ -321,6 +363,31 @@ def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples
         scalars[t, 1] = crossings / N_FFT
 
 
+class _Rows:
+    """An array that grows by rows in place, so that nothing is held twice."""
+
+    def __init__(self, width: int, dtype: type[np.floating]) -> None:
+        self._array = np.empty((0, width), dtype=dtype)
+        self._used = 0
+
+    def extend(self, n: int) -> np.ndarray:
+        """The next `n` rows, to be filled before the next call."""
+        if self._used + n > len(self._array):
+            width = self._array.shape[1]
+            more = max(n, self._used // 8, _GROWTH_BYTES // (width * self._array.itemsize))
+            self._array.resize((self._used + more, width), refcheck=False)
+        self._used += n
+        return self._array[self._used - n : self._used]
+
+    def take(self) -> np.ndarray:
+        """All rows; none are left."""
+        array = self._array
+        self._array = np.empty((0, array.shape[1]), dtype=array.dtype)
+        array.resize((self._used, array.shape[1]), refcheck=False)
+        self._used = 0
+        return array
+
+
 class FrameAnalyser:
     """Computes `FrameFeatures` from mono samples at 22,050 Hz that arrive in pieces of any length."""
 
@@ -329,9 +396,17 @@ class FrameAnalyser:
         self._n_samples = 0
         self._n_frames = 0
         self._peak = 0.0
-        self._rows: defaultdict[str, list[np.ndarray]] = defaultdict(list)
-        self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
+        self._samples, self._scalars = _Rows(2, np.float64), _Rows(_N_SCALARS, np.float64)
+        self._peaks, self._valleys = _Rows(N_CONTRAST, np.float64), _Rows(N_CONTRAST, np.float64)
+        self._mel, self._chroma = _Rows(N_MELS, np.float32), _Rows(12, np.float32)
+        self._registers = _Rows(12 * len(REGISTERS), np.float32)
+        self._frames = np.empty((_BLOCK_FRAMES, N_FFT))
+        self._spectra = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.complex128)
+        self._magnitudes = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.float32)
+        # Powers of blocks that wait until the tuning is known.
         self._held_power: list[np.ndarray] = []
+        self._power = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.float32)
+        self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
         self._tuning: float | None = None
         self._chroma_filters = np.empty((0, 0), dtype=np.float32)
         self._register_filters: list[tuple[int, np.ndarray]] = []
@@ -357,7 +432,7 @@ class FrameAnalyser:
         self._process(n_frames - self._n_frames)
         if self._tuning is None:
             self._tuning = self._settle_tuning()
-        scalars, samples, mel = self._take("scalars"), self._take("samples"), self._take("mel")
+        scalars, samples, mel = self._scalars.take(), self._samples.take(), self._mel.take()
         onset_strength, mfcc = _onsets_and_mfcc(mel)
         return FrameFeatures(
             onset_strength=onset_strength,
@@ -367,29 +442,17 @@ class FrameAnalyser:
             bandwidth=scalars[:, 1].astype(np.float32),
             rolloff=scalars[:, 2].astype(np.float32),
             flatness=scalars[:, 3].astype(np.float32),
-            contrast=(power_to_db(self._take("peaks")) - power_to_db(self._take("valleys"))).astype(np.float32),
+            contrast=(power_to_db(self._peaks.take()) - power_to_db(self._valleys.take())).astype(np.float32),
             mfcc=mfcc,
             mfcc_delta=_slope(mfcc),
-            chroma=self._take("chroma"),
-            registers=self._take("registers"),
+            chroma=self._chroma.take(),
+            registers=self._registers.take().reshape(-1, len(REGISTERS), 12),
             mel=mel,
             duration_s=self._n_samples / SAMPLE_RATE if duration_s is None else duration_s,
             peak=self._peak,
             tuning=self._tuning,
             loudness_db=integrated_loudness(scalars[:, 4]),
         )
-
-    def _take(self, name: str) -> np.ndarray:
-        """All rows of one kind; the blocks are let go on the way."""
-        blocks = self._rows.pop(name)
-        joined = np.empty((sum(len(block) for block in blocks), *blocks[0].shape[1:]), dtype=blocks[0].dtype)
-        place = 0
-        blocks.reverse()
-        while blocks:
-            block = blocks.pop()
-            joined[place : place + len(block)] = block
-            place += len(block)
-        return joined
 
     def _process(self, n_frames: int) -> None:
         """Analyse the first `n_frames` frames of the pending samples and drop what no later frame needs."""
@@ -400,36 +463,29 @@ class FrameAnalyser:
         self._pending = self._pending[n_frames * HOP_LENGTH :]
 
     def _process_block(self, samples: np.ndarray, n: int) -> None:
-        in_samples = np.empty((n, 2))
-        _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, in_samples)
-        frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
-        power, mel = np.empty((n, N_BINS), dtype=np.float32), np.empty((n, N_MELS), dtype=np.float32)
-        scalars, peaks, valleys = np.empty((n, _N_SCALARS)), np.empty((n, N_CONTRAST)), np.empty((n, N_CONTRAST))
+        _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, self._samples.extend(n))
+        _windowed(samples, hann_window(), self._frames[:n])
+        spectra = np.fft.rfft(self._frames[:n], out=self._spectra[:n])
+        power = np.empty((n, N_BINS), dtype=np.float32) if self._tuning is None else self._power[:n]
         _frame_statistics(
-            np.fft.rfft(frames * hann_window()),
+            spectra,
             SAMPLE_RATE / N_FFT,
             *sparse_mel(),
-            contrast_bands(),
             loudness_weights(),
             power,
-            scalars,
-            peaks,
-            valleys,
-            mel,
+            self._magnitudes[:n],
+            self._scalars.extend(n),
+            self._mel.extend(n),
             self._tuning_histogram if self._tuning is None else self._tuning_histogram[:0],
         )
+        _peaks_and_valleys(self._magnitudes[:n], contrast_bands(), self._peaks.extend(n), self._valleys.extend(n))
         self._n_frames += n
-        self._rows["samples"].append(in_samples)
-        self._rows["scalars"].append(scalars)
-        self._rows["peaks"].append(peaks)
-        self._rows["valleys"].append(valleys)
-        self._rows["mel"].append(mel)
-        if self._tuning is None:
-            self._held_power.append(power)
-            if self._n_frames >= _TUNING_FRAMES:
-                self._tuning = self._settle_tuning()
-        else:
+        if self._tuning is not None:
             self._add_chroma(power)
+            return
+        self._held_power.append(power)
+        if self._n_frames >= _TUNING_FRAMES:
+            self._tuning = self._settle_tuning()
 
     def _settle_tuning(self) -> float:
         tuning = _tuning_of_histogram(self._tuning_histogram)
@@ -443,11 +499,14 @@ class FrameAnalyser:
     def _add_chroma(self, power: np.ndarray) -> None:
         raw = power @ self._chroma_filters
         largest = raw.max(axis=1, keepdims=True)
-        self._rows["chroma"].append(raw / np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0)))
-        registers = np.empty((len(power), len(self._register_filters), 12), dtype=np.float32)
+        np.divide(
+            raw,
+            np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0)),
+            out=self._chroma.extend(len(power)),
+        )
+        registers = self._registers.extend(len(power))
         for i, (first, weights) in enumerate(self._register_filters):
-            registers[:, i] = power[:, first : first + len(weights)] @ weights
-        self._rows["registers"].append(registers)
+            registers[:, 12 * i : 12 * (i + 1)] = power[:, first : first + len(weights)] @ weights
 
 
 def analyse_frames(samples: np.ndarray) -> FrameFeatures:

@@ -14,18 +14,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from editorbot_core.annotations import Annotation, find_annotation, load_annotation
-from editorbot_core.audio import find_audio, mono_blocks, open_audio
+from editorbot_core.audio import find_audio
 from editorbot_core.bar_features import bar_features
 from editorbot_core.beats import BeatGrid
 from editorbot_core.context import beat_context
 from editorbot_core.edits import Units
 from editorbot_core.errors import ParameterError
-from editorbot_core.features import frames_to_features
-from editorbot_core.filterbanks import SAMPLE_RATE
+from editorbot_core.features import decode_song, frames_to_features
 from editorbot_core.grid_ranking import RANKER, reading_features, reading_probabilities
 from editorbot_core.progress import Progress
 from editorbot_core.shipped import FOLDER, save_weights
-from editorbot_core.spectral import FrameAnalyser, FrameFeatures
 from editorbot_core.structure_model import (
     STRUCTURE_MODEL,
     StructureExample,
@@ -92,14 +90,6 @@ def f_measure(reference: np.ndarray, estimated: np.ndarray, tolerance_s: float =
     return float(2 * precision * recall / max(precision + recall, 1e-9))
 
 
-def _frames(path: Path) -> FrameFeatures:
-    analyser = FrameAnalyser()
-    with open_audio(path) as stream:
-        for block in mono_blocks(stream, SAMPLE_RATE):
-            analyser.push(block)
-    return analyser.finish(duration_s=stream.n_samples / stream.sample_rate)
-
-
 def annotated_songs(folders: Sequence[Path]) -> list[tuple[Path, Annotation]]:
     """Audio files with an annotation beside them, in order.
 
@@ -119,7 +109,7 @@ def annotated_songs(folders: Sequence[Path]) -> list[tuple[Path, Annotation]]:
 
 def rank_song(path: Path, annotation: Annotation) -> RankedSong:
     """Features and quality of all readings of one song."""
-    frames, config = _frames(path), TrackerConfig()
+    frames, config = decode_song(path).frames, TrackerConfig()
     onsets = band_onsets(frames.mel, compression=config.compression)
     activation = beat_activation(onsets, config=config)
     instants, readings = find_readings(frames, onsets, activation, config=config)
@@ -197,7 +187,7 @@ def structure_examples(
 
     The estimated grid is left out where fewer than 80 % of its downbeats are true ones: its bars mean nothing.
     """
-    frames, config = _frames(path), TrackerConfig()
+    frames, config = decode_song(path).frames, TrackerConfig()
     onsets = band_onsets(frames.mel, compression=config.compression)
     activation = beat_activation(onsets, config=config)
     instants, readings = find_readings(frames, onsets, activation, config=config)

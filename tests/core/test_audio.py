@@ -2,19 +2,17 @@ import os
 import re
 import signal
 import struct
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from editorbot_core import decoding
+from editorbot_core import decoders, decoding
 from editorbot_core.audio import (
     AudioClip,
     find_audio,
-    mono_blocks,
     open_audio,
     path_to_text,
     read_audio,
@@ -23,7 +21,7 @@ from editorbot_core.audio import (
     text_to_path,
     write_audio,
 )
-from editorbot_core.decoding import DecodingLimits
+from editorbot_core.decoding import DecodingLimits, SampleForm
 from editorbot_core.errors import AudioError, ParameterError
 from editorbot_core.files import sha256_file
 
@@ -97,10 +95,10 @@ def test_resampling_keeps_a_tone(tmp_path: Path) -> None:
 def test_blocks_join_to_the_whole(tmp_path: Path) -> None:
     clip = tone(10.0, sample_rate=48_000, n_channels=2)
     write_audio(tmp_path / "a.wav", clip)
-    with open_audio(tmp_path / "a.wav") as stream:
-        blocks = list(mono_blocks(stream, 48_000))
+    with open_audio(tmp_path / "a.wav", mono=True) as stream:
+        blocks = list(stream)
     assert len(blocks) > 5
-    np.testing.assert_allclose(np.concatenate(blocks), clip.samples.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(blocks)[:, 0], clip.samples.mean(axis=0), atol=1e-6)
 
 
 def _write(path: Path, samples: np.ndarray, sample_rate: int = 22_050) -> Path:
@@ -183,21 +181,41 @@ def test_limits_stop_memory(tmp_path: Path) -> None:
         read_audio(tmp_path / "a.flac", limits=DecodingLimits(memory_bytes=2**20))
 
 
-def _with_decoder(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+def _with_decoder(monkeypatch: pytest.MonkeyPatch, folder: Path, action: str) -> None:
+    """Decoders that do `action` where they would decode."""
+    script = f"""
+import os, signal, struct, sys, time
+sys.path.insert(0, {str(Path(decoding.__file__).parents[1])!r})
+from editorbot_core import decoders, decoding
+def decode(descriptor, limits):
+    {action}
+    yield decoding.HEADER, b""
+decoding.decode = decode
+decoding.in_form = lambda messages, form, limits: messages
+sys.exit(decoding.main())
+"""
     (folder / "decoder.py").write_text(script)
     monkeypatch.setattr(decoding, "__file__", str(folder / "decoder.py"))
 
 
 def test_a_decoder_that_crashes_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(tmp_path / "a.wav", tone())
-    _with_decoder(monkeypatch, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    with pytest.raises(AudioError, match=r"a\.wav: the decoder crashed on it \(SIGSEGV\)"):
+    _with_decoder(monkeypatch, tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
+    for _ in range(2):
+        with pytest.raises(AudioError, match=r"a\.wav: the decoder crashed on it \(SIGSEGV\)"):
+            read_audio(tmp_path / "a.wav")
+
+
+def test_a_decoder_that_ends_early_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_audio(tmp_path / "a.wav", tone())
+    _with_decoder(monkeypatch, tmp_path, "os._exit(3)")
+    with pytest.raises(AudioError, match=r"a\.wav: the decoder ended early \(status 3\)"):
         read_audio(tmp_path / "a.wav")
 
 
 def test_a_decoder_that_hangs_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(tmp_path / "a.wav", tone())
-    _with_decoder(monkeypatch, tmp_path, "import time; time.sleep(60)")
+    _with_decoder(monkeypatch, tmp_path, "time.sleep(60)")
     with pytest.raises(AudioError, match=r"made no progress for 0\.3 s"):
         read_audio(tmp_path / "a.wav", limits=DecodingLimits(stall_s=0.3))
 
@@ -206,27 +224,79 @@ def test_a_decoder_that_uses_too_much_time_is_an_error_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_audio(tmp_path / "a.wav", tone())
-    _with_decoder(monkeypatch, tmp_path, f"import os; os.kill(os.getpid(), {int(signal.SIGXCPU)})")
+    _with_decoder(monkeypatch, tmp_path, "os.kill(os.getpid(), signal.SIGXCPU)")
     with pytest.raises(AudioError, match="processor time"):
         read_audio(tmp_path / "a.wav")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_no_decoder_is_left_behind(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", tone(60.0))
     with open_audio(tmp_path / "a.wav") as stream:
         next(iter(stream))
-        process = stream._process
-    assert process.poll() is not None
+        pid = stream._decoder._pid
+        assert _lives(pid)
+    assert not _lives(pid)
 
 
-def test_the_decoder_is_a_module_too(tmp_path: Path) -> None:
+def test_a_server_of_decoders_that_died_is_replaced(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", tone(60.0))
+    with open_audio(tmp_path / "a.wav") as stream:
+        blocks = iter(stream)
+        next(blocks)
+        server = decoders.decoder_server()
+        os.kill(server._process.pid, signal.SIGKILL)
+        server._process.wait()
+        # What is being decoded is decoded to the end.
+        assert sum(len(block) for block in blocks) == 60 * 22_050 - decoding.BLOCK_FRAMES
+    assert read_audio(tmp_path / "a.wav").n_samples == 60 * 22_050
+    assert decoders.decoder_server() is not server
+
+
+def test_threads_share_the_server_of_decoders(tmp_path: Path) -> None:
+    for i in range(4):
+        write_audio(tmp_path / f"{i}.wav", tone(1.0 + i))
+    with ThreadPoolExecutor(4) as threads:
+        clips = list(threads.map(lambda i: read_audio(tmp_path / f"{i % 4}.wav"), range(24)))
+    assert [clip.n_samples for clip in clips] == [(1 + i % 4) * 22_050 for i in range(24)]
+
+
+def test_decoding_writes_messages_to_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_limit_process", lambda limits: None)
+    write_audio(tmp_path / "a.wav", tone(0.1))
+    with (tmp_path / "a.wav").open("rb") as audio, (tmp_path / "messages").open("wb") as output:
+        form = SampleForm(mono=True, sample_rate=44_100)
+        assert decoding.decode_into(output.fileno(), audio.fileno(), form, DecodingLimits()) == 0
+    messages = (tmp_path / "messages").read_bytes()
+    assert messages.startswith(decoding.HEADER)
+    assert messages.endswith(decoding.MESSAGE.pack(decoding.END, 4) + b"2205")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('decoding.BLOCK, struct.pack("<f", float("nan"))', "not finite numbers"),
+        ('decoding.END, b"22050"', "the decoder sent 0 samples of 22050"),
+        ("decoding.BLOCK, bytes(2**25)", "the decoder sent a message of 33554432 bytes"),
+    ],
+)
+def test_a_decoder_that_was_taken_over_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, reason: str
+) -> None:
     write_audio(tmp_path / "a.wav", tone())
-    with (tmp_path / "a.wav").open("rb") as handle:
-        done = subprocess.run(
-            [sys.executable, "-m", "editorbot_core.decoding"], stdin=handle, capture_output=True, check=True
-        )
-    assert done.stdout.startswith(decoding.HEADER)
-    assert done.stdout.endswith(decoding.MESSAGE.pack(decoding.END, 0))
+    header = '{"sample_rate": 22050, "n_channels": 1, "container": "WAV"}'
+    action = f"""yield decoding.HEADER, b'{header}'
+    yield {message}"""
+    _with_decoder(monkeypatch, tmp_path, action)
+    with pytest.raises(AudioError, match=reason):
+        read_audio(tmp_path / "a.wav")
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:

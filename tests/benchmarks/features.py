@@ -1,0 +1,156 @@
+"""Speed and correctness of the 121 features, against librosa and against the least that must be done."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import librosa
+import numpy as np
+import scipy.fft
+import soundfile
+import soxr
+
+from editorbot_core.audio import open_audio
+from editorbot_core.features import analyse, mix_columns, warm_up
+from editorbot_core.filterbanks import SAMPLE_RATE
+from editorbot_core.spectral import FrameAnalyser, FrameFeatures, analyse_frames
+from editorbot_core.tracking import track_beats
+from tests.benchmarks import plain
+from tests.benchmarks.material import write_song
+from tests.benchmarks.registry import Bench, Row, Times, at_least, at_most, benchmark, on_one_core, taking_turns
+
+DURATION_S = 180.0
+_N_ROUNDS = 3
+_CONTRAST_DB = 0.01
+_RELATIVE = 1e-5
+_GROUPS = {
+    "onset": "onset_strength",
+    "rms": "rms",
+    "centroid": "centroid",
+    "zcr": "zero_crossing_rate",
+    "rolloff": "rolloff",
+    "bandwidth": "bandwidth",
+    "flatness": "flatness",
+    "contrast": "contrast",
+    "mfcc": "mfcc",
+    "mfcc_delta": "mfcc_delta",
+    "chroma": "chroma",
+}
+
+
+def _without_stems(path: Path) -> np.ndarray:
+    """The 109 features that need no stems, from a file."""
+    analyser = FrameAnalyser()
+    with open_audio(path, mono=True, sample_rate=SAMPLE_RATE) as stream:
+        for block in stream:
+            analyser.push(block[:, 0])
+    frames = analyser.finish()
+    return mix_columns(frames, track_beats(frames))
+
+
+def _least(path: Path) -> None:
+    """Decode, mix down, resample, and one windowed float32 FFT pass."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    mono = samples @ np.full(samples.shape[1], 1.0 / samples.shape[1], dtype=np.float32)
+    mono = soxr.resample(mono, rate, plain.SR, quality="HQ")
+    window = np.hanning(2_049)[:-1].astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(mono, 1_024), 2_048)[::512]
+    for start in range(0, len(frames), 64):
+        scipy.fft.rfft(frames[start : start + 64] * window)
+
+
+@benchmark("features")
+def features(bench: Bench) -> Sequence[Row]:
+    """From a file to features, one song."""
+    path = write_song(bench.folder / "song.wav", DURATION_S)
+    bench.say("warming up")
+    warm_up()
+    short = write_song(bench.folder / "short.wav", 10.0)
+    for function in (analyse, _without_stems, plain.beat_features, _least):
+        function(short)
+    functions = {
+        "ours_121": partial(analyse, path),
+        "ours_109": partial(_without_stems, path),
+        "bound": partial(_least, path),
+        "plain_121": partial(plain.beat_features, path),
+        "plain_109": partial(plain.beat_features, path, stems=False),
+    }
+    # Ours are short: several before and after each of the long ones, so that a busy machine slows all alike.
+    short_ones = ["ours_121", "ours_109", "bound"] * 3
+    turns = [*short_ones, "plain_109", *short_ones, "plain_121", *short_ones]
+    rounds = []
+    for i in range(_N_ROUNDS):
+        bench.say(f"round {i + 1} of {_N_ROUNDS}")
+        rounds.append(taking_turns(functions, turns))
+    with on_one_core():
+        bench.say("decoder on the same core")
+        one_core = taking_turns({name: functions[name] for name in set(short_ones)}, short_ones)
+    return [
+        *_comparison("121 features, 180 s stereo WAV", rounds, "ours_121", "plain_121", 50.0),
+        *_comparison("109 features (no stems)", rounds, "ours_109", "plain_109", 9.0),
+        *(
+            _over_bound(name, found, most)
+            for name, found, most in (("", rounds, 3.5), (", decoder on the same core", [one_core], None))
+        ),
+    ]
+
+
+_ALTERNATIVES = {"plain_121": "plain librosa + HPSS", "plain_109": "plain librosa"}
+
+
+def _comparison(what: str, rounds: list[dict[str, Times]], ours: str, theirs: str, least: float) -> list[Row]:
+    """The median over rounds of their time over the median of ours in the same round; and the best over the best."""
+    ratio = float(np.median([found[theirs].median / found[ours].median for found in rounds]))
+    figures = [float(np.median([found[name].median for found in rounds])) for name in (ours, theirs)]
+    best = [min(found[name].best for found in rounds) for name in (ours, theirs)]
+    details = {name: [found[name].details() for found in rounds] for name in (ours, theirs)}
+    other, target = _ALTERNATIVES[theirs], at_least(ratio, least)
+    return [
+        Row(what, figures[0], "s", other, figures[1], ratio, **target, details=details),
+        Row(f"{what}, best run", best[0], "s", other, best[1], best[1] / best[0]),
+    ]
+
+
+def _over_bound(where: str, rounds: list[dict[str, Times]], most: float | None) -> Row:
+    over = float(np.median([found["ours_121"].median / found["bound"].median for found in rounds]))
+    figures = [float(np.median([found[name].median for found in rounds])) for name in ("ours_121", "bound")]
+    details = {name: [found[name].details() for found in rounds] for name in ("ours_121", "bound")}
+    target = at_most(over, most, "total / bound") if most else {}
+    what = f"121 features, total / bound = {over:.2f}{where}"
+    return Row(
+        what, figures[0], "s", "decode, mono, resample, float32 FFT", figures[1], 1 / over, **target, details=details
+    )
+
+
+def _expected(frames: dict[str, np.ndarray], name: str) -> np.ndarray:
+    rows = frames[name]
+    return rows[0] if len(rows) == 1 else rows.T
+
+
+@benchmark("agreement")
+def agreement(bench: Bench) -> Sequence[Row]:
+    """Largest difference from librosa on the same samples, per group of features."""
+    y = plain.load(write_song(bench.folder / "song.wav", DURATION_S))
+    bench.say("librosa")
+    theirs = plain.frame_features(y)
+    ours: FrameFeatures = analyse_frames(y)
+    rows = []
+    for name, attribute in _GROUPS.items():
+        expected, got = _expected(theirs, name), getattr(ours, attribute)
+        difference = np.abs(got - expected)
+        if name == "contrast":
+            worst = float(difference.max())
+            rows.append(Row("contrast, largest difference", worst, "dB", "librosa", **at_most(worst, _CONTRAST_DB)))
+        elif name == "rolloff":
+            bin_hz = plain.SR / 2_048
+            share = float((difference > 0.5 * bin_hz).mean())
+            details = {"largest_bins": float(difference.max() / bin_hz)}
+            rows.append(Row("rolloff, frames that differ by a bin", share, "share", "librosa", details=details))
+        else:
+            worst = float(difference.max() / np.abs(expected).max())
+            limit = at_most(worst, _RELATIVE)
+            rows.append(Row(f"{name}, largest difference over the maximum", worst, "", "librosa", **limit))
+    power = np.abs(librosa.stft(y)) ** 2
+    tuning = float(librosa.estimate_tuning(S=power, sr=plain.SR))
+    rows.append(Row("tuning", ours.tuning, "semitones", "librosa", tuning))
+    return rows
