@@ -46,7 +46,7 @@ class WarmStartConfig:
     target_range: tuple[float, float] = (0.35, 0.95)
     extended_frac: float = 0.1
     extended_max: float = 1.25
-    n_steps: int = 120
+    n_steps: int = 240
     batch_songs: int = 6
     learning_rate: float = 2e-3
     label_smoothing: float = 0.03

@@ -188,10 +188,19 @@ class RewardModel(nn.Module):
     def encode(self, songs: SongBatch) -> SongStates:
         """What is shared by all edits of the songs. On CUDA the encoder runs in bfloat16."""
         values = self.standardise(songs.features, songs.beat_mask)
-        seen = values + self.config.noise * torch.randn_like(values) if self.training else values
-        with torch.autocast("cuda", torch.bfloat16, enabled=values.is_cuda):
-            states = self.encoder(seen, songs.beat_mask)
-        states = states.float()
+        # In training some songs are shown without encoder states, so that what is explicit explains what it can; as
+        # with any dropout, the states count for the share of times they were there.
+        share = 1.0 - self.config.state_dropout
+        if self.training:
+            shown = (torch.rand(songs.n_songs, 1, 1, device=values.device) < share).float()
+        else:
+            shown = torch.full((songs.n_songs, 1, 1), share, device=values.device)
+        if not self.training or bool(shown.any()):
+            seen = values + self.config.noise * torch.randn_like(values) if self.training else values
+            with torch.autocast("cuda", torch.bfloat16, enabled=values.is_cuda):
+                states = self.encoder(seen, songs.beat_mask).float()
+        else:
+            states = values.new_zeros((*values.shape[:2], self.config.hidden))
         n_units = songs.n_units
         # Sums over the beats of a unit; padding beats go to a slot of their own.
         slot = songs.unit_id.clamp(0, n_units)[..., None]
@@ -226,12 +235,13 @@ class RewardModel(nn.Module):
         new_phrase = known * torch.tensor([1.0, 0.0, 0.0, 0.0], device=states.device)
         phase = torch.where(is_end, new_phrase, F.pad(songs.phase, (0, 0, 0, 1)))
         structure = torch.cat([known.expand_as(phrase), phrase, phase], dim=-1)
+        unit, bound = unit * shown, torch.cat([before, after], dim=-1) * shown
         slots = torch.arange(_N_CLUSTERS, device=states.device)
         material = (songs.cluster.clamp(max=_N_CLUSTERS - 1)[..., None] == slots).float()
         return SongStates(
             songs=songs,
             unit=unit,
-            bound=torch.cat([before, after], dim=-1),
+            bound=bound,
             around=around,
             step=step,
             structure=structure,
