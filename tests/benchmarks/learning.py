@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -22,6 +23,7 @@ from editorbot_core.rewards.dense import dense_reward
 from editorbot_core.rewards.learned import RewardConfig, RewardModel
 from editorbot_core.rollout import sample_edits
 from editorbot_core.songs import EditBatch, Song, SongBatch, collate
+from tests.benchmarks.plain_environment import PlainSongEnv
 from tests.benchmarks.registry import Bench, Row, at_least, benchmark, taking_turns
 from tests.core.conftest import make_song
 
@@ -66,17 +68,22 @@ def _no_reward(edits: EditBatch) -> torch.Tensor:
     return torch.zeros_like(edits.target_ratio)
 
 
-def _adapters(songs: Sequence[Song]) -> Any:
-    """stable-baselines3's vector of one adapter per song."""
+def _vector(making: Callable[[Song], gymnasium.Env], songs: Sequence[Song]) -> Any:
+    """stable-baselines3's vector of one environment per song."""
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    def making(song: Song) -> Callable[[], gymnasium.Env]:
-        return lambda: gymnasium_env(song, reward=dense_reward, target_range=_TARGET_RANGE)
-
-    return DummyVecEnv([making(song) for song in songs])
+    return DummyVecEnv([partial(making, song) for song in songs])
 
 
-def _step_adapters(vector: Any, n_steps: int, rng: np.random.Generator) -> None:
+# The adapter steps a batch of one, which tensors are slow at; the plain class is what it could be at best in Python.
+_ALTERNATIVES: dict[str, Callable[[Song], gymnasium.Env]] = {
+    "adapter": partial(gymnasium_env, reward=dense_reward, target_range=_TARGET_RANGE),
+    "plain": partial(PlainSongEnv, target_range=_TARGET_RANGE),
+}
+_NAMES = {"adapter": "Gymnasium adapter", "plain": "plain Gymnasium class"}
+
+
+def _step_vector(vector: Any, n_steps: int, rng: np.random.Generator) -> None:
     vector.reset()
     masks = np.stack([info["action_mask"] for info in vector.reset_infos])
     for _ in range(n_steps):
@@ -86,42 +93,43 @@ def _step_adapters(vector: Any, n_steps: int, rng: np.random.Generator) -> None:
         masks = np.stack([info["action_mask"] for info in fresh])
 
 
-def _rates(what: str, unit: str, other: str, rates: dict[str, list[float]], least: float | None) -> Row:
-    """Medians over rounds of the rates `ours` and `theirs`, and of their ratio in the same round."""
-    ratio = float(np.median(np.divide(rates["ours"], rates["theirs"])))
-    ours, theirs = (float(np.median(rates[name])) for name in ("ours", "theirs"))
+def _rates(what: str, unit: str, other: str, ours: list[float], theirs: list[float], least: float | None = None) -> Row:
+    """Medians over rounds of two rates, and of their ratio in the same round."""
+    ratio = float(np.median(np.divide(ours, theirs)))
     target = at_least(ratio, least) if least else {}
-    return Row(what, ours, unit, other, theirs, ratio, **target, details={"rounds": rates})
+    details = {"ours": ours, "theirs": theirs}
+    return Row(what, float(np.median(ours)), unit, other, float(np.median(theirs)), ratio, **target, details=details)
 
 
 @benchmark("environment")
 def environment(bench: Bench) -> Sequence[Row]:
     """Random allowed decisions, scored by the dense reward: the batch against one Gymnasium environment per song."""
-    n_episodes, n_passes = 1_024, 2
+    n_episodes, n_passes = 1_024, 4
     songs = _songs()
     batch = collate(songs)
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    vector = _adapters(songs)
-    functions = {
+    functions: dict[str, Callable[[], object]] = {
         "ours": lambda: dense_reward(_random_edits(batch, n_episodes, generator)),
         "one": lambda: dense_reward(_random_edits(batch, 1, generator)),
-        "theirs": lambda: _step_adapters(vector, n_passes * _N_BARS, rng),
     }
-    steps = {"ours": n_episodes * _N_BARS, "one": _N_BARS, "theirs": n_passes * _N_BARS * _N_SONGS}
+    for name, making in _ALTERNATIVES.items():
+        functions[name] = partial(_step_vector, _vector(making, songs), n_passes * _N_BARS, rng)
+    steps = {"ours": n_episodes * _N_BARS, "one": _N_BARS}
+    steps |= dict.fromkeys(_ALTERNATIVES, n_passes * _N_BARS * _N_SONGS)
     rates: dict[str, list[float]] = {name: [] for name in functions}
     with _one_thread():
         for function in functions.values():
             function()
         for i in range(_N_ROUNDS):
             bench.say(f"round {i + 1} of {_N_ROUNDS}")
-            times = taking_turns(functions, ["ours", "one", "theirs", "ours", "one", "ours", "one"])
+            times = taking_turns(functions, ["ours", "one", "adapter", "ours", "one", "plain", "ours", "one"])
             for name, found in times.items():
                 rates[name].append(steps[name] / found.median)
-    named = "Gymnasium adapter in DummyVecEnv"
-    alone = {"ours": rates["one"], "theirs": rates["theirs"]}
+    what, unit = f"decide, mask and score, {n_episodes} episodes", "unit steps/s"
     return [
-        _rates(f"decide, mask and score, {n_episodes} episodes", "unit steps/s", named, rates, 60.0),
-        _rates("the same, 1 episode, no observations", "unit steps/s", named, alone, None),
+        _rates(what, unit, f"{_NAMES['adapter']}, DummyVecEnv", rates["ours"], rates["adapter"], 60.0),
+        _rates(what, unit, f"{_NAMES['plain']}, DummyVecEnv", rates["ours"], rates["plain"]),
+        _rates("the same, 1 episode", unit, f"{_NAMES['plain']}, DummyVecEnv", rates["one"], rates["plain"]),
     ]
 
 
@@ -156,51 +164,49 @@ def ppo(bench: Bench) -> Sequence[Row]:
         train_ppo(state, batch, rewards, total_steps=_FOREVER, max_iterations=1)
         per_iteration = reward.n_units
         width = policy.config.hidden
-        theirs = stable_baselines3.PPO(
-            "MlpPolicy",
-            _adapters(songs),
-            n_steps=per_iteration // _N_SONGS,
-            batch_size=per_iteration // min(config.n_minibatches, per_iteration // (_N_BARS * config.samples_per_song)),
-            n_epochs=config.epochs,
-            gamma=1.0,
-            learning_rate=config.learning_rate,
-            ent_coef=config.ent_coef,
-            policy_kwargs={"net_arch": [width, width]},
-            seed=0,
-            device="cpu",
-        )
-        rates: dict[str, list[float]] = {"ours": [], "theirs": []}
-        shares = []
+        n_parts = min(config.n_minibatches, per_iteration // (_N_BARS * config.samples_per_song))
+        others = {
+            name: stable_baselines3.PPO(
+                "MlpPolicy",
+                _vector(making, songs),
+                n_steps=per_iteration // _N_SONGS,
+                batch_size=per_iteration // n_parts,
+                n_epochs=config.epochs,
+                gamma=1.0,
+                learning_rate=config.learning_rate,
+                ent_coef=config.ent_coef,
+                policy_kwargs={"net_arch": [width, width]},
+                seed=0,
+                device="cpu",
+            )
+            for name, making in _ALTERNATIVES.items()
+        }
+        rates: dict[str, list[float]] = {"ours": [], **{name: [] for name in others}}
         for i in range(_N_ROUNDS):
             bench.say(f"round {i + 1} of {_N_ROUNDS}")
             reward.n_units = 0
-            lines: list[dict[str, float]] = []
             start = time.perf_counter()
-            train_ppo(
-                state,
-                batch,
-                rewards,
-                total_steps=_FOREVER,
-                max_iterations=state.iteration + 6,
-                log=lambda metrics, step, lines=lines: lines.append(metrics),
-            )
+            train_ppo(state, batch, rewards, total_steps=_FOREVER, max_iterations=state.iteration + 6)
             rates["ours"].append(reward.n_units / (time.perf_counter() - start))
-            shares.append(float(np.median([line["perf/env_steps_s"] for line in lines])))
-            start = time.perf_counter()
-            theirs.learn(per_iteration, reset_num_timesteps=i == 0)
-            rates["theirs"].append(per_iteration / (time.perf_counter() - start))
-    row = _rates("sample, score and update", "unit steps/s", "stable-baselines3 PPO", rates, 10.0)
-    row.details.update(
+            for name, other in others.items():
+                start = time.perf_counter()
+                other.learn(per_iteration, reset_num_timesteps=i == 0)
+                rates[name].append(per_iteration / (time.perf_counter() - start))
+    what, unit = "sample, score and update", "unit steps/s"
+    rows = [
+        _rates(what, unit, f"stable-baselines3, {_NAMES['adapter']}", rates["ours"], rates["adapter"], 10.0),
+        _rates(what, unit, f"stable-baselines3, {_NAMES['plain']}", rates["ours"], rates["plain"]),
+    ]
+    rows[0].details.update(
         units_per_iteration=per_iteration,
         epochs=config.epochs,
-        batch_size=theirs.batch_size,
-        sampling_unit_steps_s=shares,
+        batch_size=per_iteration // n_parts,
         parameters={
             "ours": sum(p.numel() for p in policy.parameters()),
-            "theirs": sum(p.numel() for p in theirs.policy.parameters()),
+            "theirs": sum(p.numel() for p in others["plain"].policy.parameters()),
         },
     )
-    return [row]
+    return rows
 
 
 def _random_pairs(songs: SongBatch, n_per_song: int) -> PairBatch:
@@ -282,7 +288,9 @@ def reward_training(bench: Bench) -> Sequence[Row]:
             bench.say(f"round {i + 1} of {_N_ROUNDS}")
             for name, found in taking_turns(functions, ["ours", "theirs", "ours", "ours"]).items():
                 rates[name].append(n_pairs / found.median)
-    row = _rates(f"one update, {n_pairs} pairs of a song", "pairs/s", "a song encoded per side", rates, None)
+    row = _rates(
+        f"one update, {n_pairs} pairs of a song", "pairs/s", "a song encoded per side", rates["ours"], rates["theirs"]
+    )
     # The weights are the same before the second update only if the first was the same.
     row.details.update(losses={name: found[:2] for name, found in losses.items()})
     return [row]
