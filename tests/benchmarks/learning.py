@@ -313,7 +313,7 @@ def plateau(bench: Bench) -> Sequence[Row]:
     The dense reward will not do: without structure that the sound tells of, it does not rise on synthetic songs.
     Edits are sampled, because the likeliest ones change in leaps that are no learning.
     """
-    n_iterations, every = 64, 4
+    total_steps, every = 2**20, 4
     train, held_out = collate(_songs(24)), collate(_songs(8, first=1_000))
     rewards = RewardPair(_loudness, _no_reward)
     # The best edits are far from a reference that is not trained, so the KL is given room.
@@ -340,14 +340,13 @@ def plateau(bench: Bench) -> Sequence[Row]:
             now = time.process_time()
             curve.append((now - start - judging_s, judged(state.policy)))
             judging_s += time.process_time() - now
-            bench.say(f"iteration {state.iteration} of {n_iterations}: {curve[-1][1]:.3f}")
+            bench.say(f"{state.step / total_steps:.0%} of the budget: {curve[-1][1]:.3f}")
 
         train_ppo(
             init_ppo(policy, train, rewards, config=config, seed=0),
             train,
             rewards,
-            total_steps=n_iterations * config.n_steps,
-            max_iterations=n_iterations,
+            total_steps=total_steps,
             after_iteration=after_iteration,
         )
     first, best = curve[0][1], max(score for _, score in curve)
