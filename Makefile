@@ -26,6 +26,10 @@ $(VENV)/.test: $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.test
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
+	@touch $@
+
 run: $(VENV)/.run  ## songs in, edited songs and a registered policy out (SONGS=folder for your own)
 	@$(BIN)/editorbot run $(if $(SONGS),--songs "$(SONGS)")
 
@@ -41,7 +45,7 @@ lint: $(VENV)/.test  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test  ## measure speed, memory, scaling and accuracy (SONGS=folder of annotated songs)
+bench: $(VENV)/.bench  ## measure speed, memory, scaling and accuracy (SONGS=folder of annotated songs)
 	$(BIN)/python -m tests.benchmarks --output .editorbot/bench.json $(if $(SONGS),--songs "$(SONGS)")
 
 screenshots: $(VENV)/.test  ## take the README's screenshots from the last `make run`

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from editorbot_core.errors import FormatError, ParameterError
 from editorbot_core.policy import Policy
@@ -289,7 +289,7 @@ def least_over_processes(value: int, device: torch.device) -> int:
     return int(shared)
 
 
-def sum_gradients(policy: Policy) -> None:
+def sum_gradients(policy: nn.Module) -> None:
     """Add up the gradients of all processes; every process must have divided its loss by the common count."""
     if not is_distributed():
         return

@@ -10,6 +10,7 @@ advantages and the KL are summed over all.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -33,13 +34,12 @@ from editorbot_core.policy_training import (
     conservative_reward,
     decayed,
     frozen_copy,
-    is_distributed,
     on_device,
     reference_whitening,
-    sum_gradients,
     sum_over_processes,
 )
 from editorbot_core.ppo_state import PPOConfig, PPOState, adam
+from editorbot_core.ppo_update import LossSums, loss_sums, standardised_advantages, update_policy
 from editorbot_core.progress import Progress
 from editorbot_core.rollout import (
     Rollout,
@@ -172,40 +172,22 @@ def _advantages(
         gamma=1.0,
         gae_lambda=config.gae_lambda,
     )
-    chosen = estimates.advantages[mask]
-    n, first, second = sum_over_processes(
-        torch.stack([torch.ones_like(chosen).sum(), chosen.sum(), chosen.square().sum()])
-    )
-    deviation = (second / n - (first / n).square()).clamp(min=1e-12).sqrt()
-    advantages = (estimates.advantages - first / n) / deviation
-    return advantages * mask, estimates.returns
+    return standardised_advantages(estimates.advantages, mask), estimates.returns
 
 
-class _Sums(NamedTuple):
-    """Sums over decisions of one part of a gradient step."""
-
-    policy_loss: torch.Tensor
-    value_loss: torch.Tensor
-    entropy: torch.Tensor
-    kl: torch.Tensor
-    kl_old: torch.Tensor
-    clipped: torch.Tensor
-
-
-def _loss_sums(policy: Policy, data: _Experience, rows: torch.Tensor, config: PPOConfig) -> _Sums:
+def _loss_sums(policy: Policy, data: _Experience, rows: torch.Tensor, config: PPOConfig) -> LossSums:
     edits = data.rollout.edits
     part = EditBatch(edits.songs, edits.song_index[rows], edits.actions[rows], edits.target_ratio[rows])
     new = log_prob(policy, part)
     mask = new.unit_mask
-    log_ratio = (new.log_probs - data.rollout.log_probs[rows])[mask]
-    advantages = data.advantages[rows][mask]
-    return _Sums(
-        policy_loss=clipped_surrogate(log_ratio, advantages, clip_coef=config.clip_coef).sum(),
-        value_loss=value_error(new.values[mask], data.returns[rows][mask]).sum(),
-        entropy=new.entropy[mask].sum(),
-        kl=categorical_kl(new.log_softmax[mask], data.reference_log_softmax[rows][mask]).sum(),
-        kl_old=approximate_kl(log_ratio.detach()).sum(),
-        clipped=((log_ratio.detach().exp() - 1).abs() > config.clip_coef).float().sum(),
+    return loss_sums(
+        log_ratio=(new.log_probs - data.rollout.log_probs[rows])[mask],
+        advantages=data.advantages[rows][mask],
+        values=new.values[mask],
+        returns=data.returns[rows][mask],
+        entropy=new.entropy[mask],
+        kl=categorical_kl(new.log_softmax[mask], data.reference_log_softmax[rows][mask]),
+        clip_coef=config.clip_coef,
     )
 
 
@@ -215,33 +197,6 @@ def _kl_now(data: _Experience) -> float:
     kl = categorical_kl(data.rollout.log_softmax[mask], data.reference_log_softmax[mask])
     total, count = sum_over_processes(torch.stack([kl.sum(), torch.ones_like(kl).sum()])).tolist()
     return total / count
-
-
-def _update(state: PPOState, data: _Experience, *, ent_coef: float, kl_weight: float) -> dict[str, float]:
-    """All gradient steps of one iteration; returns means over them."""
-    config, policy = state.config, state.policy
-    n_groups = int(data.group.max()) + 1
-    totals = torch.zeros(len(_Sums._fields) + 1, dtype=torch.float64)
-    norms = []
-    for _ in range(config.epochs):
-        order = torch.randperm(n_groups, generator=state.generator, device=data.group.device)
-        for groups in order.chunk(min(config.n_minibatches, n_groups)):
-            rows = torch.isin(data.group, groups).nonzero()[:, 0]
-            count = float(sum_over_processes(data.rollout.edits.unit_mask[rows].sum().float()))
-            state.optimizer.zero_grad(set_to_none=True)
-            for part in rows.chunk(config.accumulation_steps):
-                sums = _loss_sums(policy, data, part, config)
-                loss = sums.policy_loss + config.vf_coef * sums.value_loss
-                loss = loss + kl_weight * sums.kl - ent_coef * sums.entropy
-                (loss / count).backward()
-                totals[:-1] += torch.stack([value.detach() for value in sums]).double().cpu()
-            totals[-1] += float(data.rollout.edits.unit_mask[rows].sum())
-            sum_gradients(policy)
-            norms.append(float(torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)))
-            state.optimizer.step()
-    totals = sum_over_processes(totals.float().to(data.group.device)).cpu() if is_distributed() else totals
-    means = dict(zip(_Sums._fields, (totals[:-1] / totals[-1]).tolist(), strict=True))
-    return {**means, "kl_weight": kl_weight, "grad_norm": sum(norms) / len(norms)}
 
 
 def _metrics(
@@ -325,7 +280,17 @@ def train_ppo(
         collected = time.perf_counter()
         state.policy.train()
         kl_weight = kl_pressure(state.kl_weight, _kl_now(data), kl_target=config.kl_target)
-        update = _update(state, data, ent_coef=ent_coef, kl_weight=kl_weight)
+        update = update_policy(
+            state.policy,
+            state.optimizer,
+            group=data.group,
+            n_decisions=data.rollout.edits.unit_mask.sum(1),
+            sums=partial(_loss_sums, state.policy, data, config=config),
+            config=config,
+            ent_coef=ent_coef,
+            kl_weight=kl_weight,
+            generator=state.generator,
+        )
         state.policy.eval()
         updated = time.perf_counter()
 

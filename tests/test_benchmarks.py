@@ -4,8 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from editorbot_core.gymnasium_adapter import gymnasium_env
+from editorbot_core.rewards.dense import dense_reward
 from tests.benchmarks import __main__ as program
 from tests.benchmarks import registry
 from tests.benchmarks.registry import Bench, Row, at_least, at_most, benchmark, taking_turns
@@ -58,3 +61,25 @@ def test_functions_take_turns() -> None:
     assert called == ["a", "b", "a"]
     assert (len(times["a"].runs), len(times["b"].runs)) == (2, 1)
     assert times["a"].best <= times["a"].median
+
+
+def test_the_plain_environment_is_the_same_environment() -> None:
+    pytest.importorskip("gymnasium")
+    from tests.benchmarks.plain_environment import PlainSongEnv
+    from tests.core.conftest import make_song
+
+    rng = np.random.default_rng(0)
+    song = make_song(0, n_bars=9)
+    plain, ours = PlainSongEnv(song, target_range=(0.35, 0.95)), gymnasium_env(song, reward=dense_reward)
+    for ratio in (0.4, 0.7, 0.93, 1.1):
+        (seen, info), (seen_ours, info_ours) = (env.reset(options={"target_ratio": ratio}) for env in (plain, ours))
+        done = False
+        while not done:
+            np.testing.assert_array_equal(info["action_mask"], info_ours["action_mask"])
+            np.testing.assert_allclose(seen, seen_ours, atol=2e-5)
+            action = rng.integers(9) if rng.random() < 0.2 else rng.choice(np.flatnonzero(info["action_mask"]))
+            seen, *result, info = plain.step(action)
+            seen_ours, *result_ours, info_ours = ours.step(action)
+            assert result == result_ours
+            assert info["replaced"] == info_ours["replaced"]
+            done = result[1]

@@ -16,8 +16,11 @@ from typing import Any
 for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 
-MODULES = ("features", "processes", "storage", "music")
-_VERSIONS = ("numpy", "scipy", "numba", "librosa", "soundfile", "soxr", "mir_eval", "pyarrow", "torch", "editorbot")
+MODULES = ("features", "processes", "storage", "music", "learning")
+_VERSIONS = (
+    *("numpy", "scipy", "numba", "librosa", "soundfile", "soxr", "mir_eval", "pyarrow", "torch"),
+    *("gymnasium", "stable_baselines3", "editorbot"),
+)
 
 
 def _machine() -> dict[str, Any]:

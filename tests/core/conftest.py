@@ -13,7 +13,7 @@ from editorbot_core.songs import Song
 from editorbot_core.structure import Structure
 
 
-def _song(seed: int = 0, *, n_bars: int = 12, tail_s: float = 2.0, jitter: float = 0.02) -> Song:
+def make_song(seed: int = 0, *, n_bars: int = 12, tail_s: float = 2.0, jitter: float = 0.02) -> Song:
     """A song of bars of four beats, random features, phrases of four bars, and a final decay of `tail_s`."""
     rng = np.random.default_rng(seed)
     n_beats = 4 * n_bars
@@ -41,7 +41,7 @@ def _song(seed: int = 0, *, n_bars: int = 12, tail_s: float = 2.0, jitter: float
 @pytest.fixture(scope="session")
 def synthetic_song() -> Callable[..., Song]:
     """Makes songs: `synthetic_song(seed, n_bars=12, tail_s=2.0, jitter=0.02)`."""
-    return _song
+    return make_song
 
 
 @pytest.fixture(scope="session")
