@@ -23,6 +23,7 @@ from editorbot_core.policy_files import load_policy
 from editorbot_core.preferences import PreferenceStore
 from editorbot_core.rating.queue import pairs_path, read_pairs
 from pipelines import cli
+from pipelines.definitions import build_definitions
 from pipelines.instance import dagster_instance
 from pipelines.run import PipelineResult, report, run_main_job, run_pipeline
 
@@ -247,3 +248,20 @@ def test_an_unknown_tracker_is_named_before_anything_runs(tmp_path: Path) -> Non
     with pytest.raises(ParameterError, match="tracker must be one of semi-markov, librosa, beat_this"):
         run_pipeline(home=tmp_path, settings={"tracker": "madmom"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_job_of_rounds_learns_twice_and_says_what_each_round_was_like(runs: Runs) -> None:
+    where = {"folder": str(runs.home)}
+    settings = {**SMALL, "n_rounds": "2", "total_steps": "2000", "n_pairs": "20"}
+    own = {**where, "songs": str(runs.songs), "settings": settings}
+    config = {"resources": {"home": {"config": own}, "tables": {"config": where}, "tracking": {"config": where}}}
+    with dagster_instance(runs.home) as instance:
+        job = build_definitions().resolve_job_def("rounds_job")
+        assert job.execute_in_process(instance=instance, run_config=config).success
+        made = latest_materialization(instance, "iterated_policy")
+        assert made is not None
+        metadata = made.metadata
+    rounds: Any = metadata["rounds"].value
+    assert [sorted(line)[0] for line in rounds] == ["eval/score"] * 2
+    assert "rm/acc_onpolicy" in rounds[1] and "rm/acc_onpolicy" not in rounds[0]
+    assert load_policy(Path(str(metadata["weights"].value))).model["name"] == "iterated_policy"
