@@ -39,7 +39,7 @@ _CHROMA = slice(FEATURE_INDEX["chroma_c"], FEATURE_INDEX["chroma_b"] + 1)
 _TIMBRE = slice(FEATURE_INDEX["mfcc_01"], FEATURE_INDEX["mfcc_13"] + 1)
 _RHYTHM = [FEATURE_INDEX[name] for name in ("onset_strength", "drums_energy", "bass_energy", "rms")]
 
-STRUCTURE_VERSION = 2
+STRUCTURE_VERSION = 3
 """Changes whenever the same weights and features would give another structure."""
 
 # Relative frequency of phrases of 1, 2, ..., 16 bars.

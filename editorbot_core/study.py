@@ -10,25 +10,27 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from editorbot_core.baselines import Editor
 from editorbot_core.commands import run_command, say
-from editorbot_core.config import Config, get_default_config, overridden
+from editorbot_core.config import Config, config_to_dict, get_default_config, overridden
 from editorbot_core.devices import resolve_device
 from editorbot_core.editors import policy_editor
 from editorbot_core.errors import ParameterError
 from editorbot_core.evaluation import SUMMARY_COLUMNS, bootstrap_mean, evaluate
-from editorbot_core.files import write_json, write_text
+from editorbot_core.files import digest, read_json, write_json, write_text
 from editorbot_core.home import home_folder
 from editorbot_core.library import ingest, load_songs
 from editorbot_core.opponents import BASELINES
-from editorbot_core.policy_files import save_policy
+from editorbot_core.policy import Policy
+from editorbot_core.policy_files import load_policy, save_policy
 from editorbot_core.progress import Progress, ProgressBars
-from editorbot_core.rounds import Learned, learn_in_rounds, reward_on_songs, sampled_edits
+from editorbot_core.rewards.learned import RewardEnsemble, load_reward
+from editorbot_core.rounds import learn_in_rounds, reward_on_songs, sampled_edits
 from editorbot_core.songs import Song
 
 OPPONENTS = ("dp_bars", "one_cut", "search_acoustic", "search_structure", "warm_start")
@@ -119,7 +121,16 @@ class Study:
         return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
 
 
-def _judge_reward(learned: Learned, test: Sequence[Song], seed: int) -> dict[str, float]:
+class LearnedModels(NamedTuple):
+    """What one seed learned, as it was saved."""
+
+    policy: Policy
+    reference: Policy
+    ensemble: RewardEnsemble
+    n_answers: int
+
+
+def _judge_reward(learned: LearnedModels, test: Sequence[Song], seed: int) -> dict[str, float]:
     found: dict[str, float] = {}
     n_pairs = _TEST_PAIRS * len(test)
     own = sampled_edits(learned.policy, test, seed=seed)
@@ -128,6 +139,30 @@ def _judge_reward(learned: Learned, test: Sequence[Song], seed: int) -> dict[str
         found |= {f"{name}{key}": metrics[key] for key in ("acc", "ceiling", "ece", "saturated_frac", "n_pairs")}
         found[f"{name}share of ceiling"] = metrics["acc"] / metrics["ceiling"]
     return found
+
+
+def _learned(
+    folder: Path, train: Sequence[Song], config: Config, n_rounds: int, *, device: str, progress: Progress | None
+) -> LearnedModels:
+    """The models of one seed: those in `folder` if they were learned from the same songs and settings, else learned."""
+    key = digest([config_to_dict(config), n_rounds, sorted(song.track_id for song in train)])
+    done = folder / "learned.json"
+    paths = [folder / name for name in ("policy.pt", "warm_start.pt", "reward.pt")]
+    if not (done.is_file() and read_json(done).get("key") == key):
+        learned = learn_in_rounds(train, config=config, n_rounds=n_rounds, device=device, progress=progress)
+        for path, policy, name in (
+            (paths[0], learned.policy, "editorbot-policy"),
+            (paths[1], learned.reference, "warm-start"),
+        ):
+            save_policy(path, policy, model={"name": name, "version": f"seed{config.seed}"})
+        learned.ensemble.save(paths[2])
+        write_json(done, {"key": key, "n_answers": len(learned.answers), "rounds": list(learned.rounds)})
+    return LearnedModels(
+        policy=load_policy(paths[0], device).policy,
+        reference=load_policy(paths[1], device).policy,
+        ensemble=load_reward(paths[2], device=device),
+        n_answers=int(read_json(done)["n_answers"]),
+    )
 
 
 def run_study(
@@ -144,6 +179,8 @@ def run_study(
 ) -> Study:
     """Learn on `train` once per seed, judge on `test`, write models, rows and tables to `output`.
 
+    Models that lie in `output` already, from the same songs and settings, are not learned again.
+
     Raises:
         ParameterError: If a song is in both, or there is no seed.
     """
@@ -158,16 +195,10 @@ def run_study(
     baselines = evaluate(BASELINES, test, ratios=ratios, progress=progress).rows
     frames.append(baselines.assign(seed=-1))
     for seed in seeds:
-        learned = learn_in_rounds(
-            train, config=replace(config, seed=seed), n_rounds=n_rounds, device=device, progress=progress
-        )
         folder = output / f"seed{seed}"
-        save_policy(folder / "policy.pt", learned.policy, model={"name": "editorbot-policy", "version": f"seed{seed}"})
-        save_policy(folder / "warm_start.pt", learned.reference, model={"name": "warm-start", "version": f"seed{seed}"})
-        learned.ensemble.save(folder / "reward.pt")
-        write_json(folder / "rounds.json", {"rounds": list(learned.rounds)})
+        learned = _learned(folder, train, replace(config, seed=seed), n_rounds, device=device, progress=progress)
         rewards.append(_judge_reward(learned, test, seed))
-        n_pairs.append(len(learned.answers))
+        n_pairs.append(learned.n_answers)
         editors: dict[str, Editor] = {
             "warm_start": policy_editor(learned.reference, device=device),
             "ppo": policy_editor(learned.policy, device=device),

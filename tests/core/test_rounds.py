@@ -10,7 +10,6 @@ import torch
 from editorbot_core.annotations import Annotation, Section
 from editorbot_core.config import get_default_config, overridden
 from editorbot_core.errors import ParameterError
-from editorbot_core.policy import Policy
 from editorbot_core.rounds import (
     COLLECTED_RATIOS,
     SAMPLES_PER_RATIO,
@@ -141,9 +140,12 @@ def test_a_study_writes_its_tables(songs, config, tmp_path):
     for name in ("dp_bars", "search_acoustic", "warm_start", "ppo", "guided_search", "2 seeds"):
         assert name in text
     assert {path.name for path in (tmp_path / "seed1").iterdir() if path.suffix != ".sha256"} == {
-        *("policy.pt", "warm_start.pt", "reward.pt", "rounds.json")
+        *("policy.pt", "warm_start.pt", "reward.pt", "learned.json")
     }
-    assert isinstance(Policy(config.policy), Policy)
+    saved = (tmp_path / "seed1" / "policy.pt").stat().st_mtime_ns
+    again = run_study(songs[:4], songs[4:], config=config, seeds=[0, 1], n_rounds=1, ratios=[0.5], output=tmp_path)
+    assert (tmp_path / "seed1" / "policy.pt").stat().st_mtime_ns == saved
+    pd.testing.assert_frame_equal(again.rows, study.rows)
 
 
 def rows(values, seeds):
