@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from editorbot_core.editors import candidate_edits, policy_editor
+from editorbot_core.editors import SEARCH_WEIGHT, candidate_edits, policy_editor
 from editorbot_core.edits import CUT, played_units
 from editorbot_core.errors import ParameterError
+from editorbot_core.join_search import SearchWeights, edit_cost, search_edits
 from editorbot_core.policy import Policy, PolicyConfig
+from editorbot_core.songs import EditBatch, collate
 
 
 @pytest.fixture(scope="module")
@@ -92,20 +94,37 @@ def test_impossible_requests_are_refused(policy, song, n, target_s):
         candidate_edits(policy, song, target_s, n=n)
 
 
-def test_a_guided_edit_is_liked_at_least_as_well_as_any_the_policy_proposes(policy, song):
+def worth(edl):
+    return edl.scores["reward"] - SEARCH_WEIGHT * edl.scores["search_cost"]
+
+
+def test_a_guided_edit_is_worth_at_least_as_much_as_any_the_policy_or_the_search_proposes(policy, song):
+    target_s, weights = 0.5 * song.duration, SearchWeights.full()
     for reward in (late_units, lambda edits: -late_units(edits)):
-        alone = candidate_edits(policy, song, 0.5 * song.duration, n=16, reward=reward, seed=2)
-        guided = candidate_edits(policy, song, 0.5 * song.duration, n=1, reward=reward, guided=True, seed=2)[0]
-        assert guided.scores["reward"] >= alone[0].scores["reward"]
-        assert abs(guided.duration_s - 0.5 * song.duration) <= tolerance_s(song, 0.5 * song.duration)
+        guided = candidate_edits(policy, song, target_s, n=1, reward=reward, guided=True, seed=2)[0]
+        assert abs(guided.duration_s - target_s) <= tolerance_s(song, target_s)
+        for edl in candidate_edits(policy, song, target_s, n=16, reward=reward, seed=2):
+            cost = edit_cost(song, edl.unit_actions, target_s, weights=weights)
+            assert worth(guided) >= edl.scores["reward"] - SEARCH_WEIGHT * cost - 1e-3
+        searched = search_edits(song, target_s, weights=weights)[0]
+        batch = EditBatch(
+            collate([song]), torch.tensor([0]), torch.as_tensor(searched.actions)[None], torch.tensor([0.5])
+        )
+        assert worth(guided) >= float(reward(batch)[0]) - SEARCH_WEIGHT * searched.cost - 1e-3
+
+
+def test_the_cost_of_the_search_is_the_one_of_the_edit(policy, song):
+    for edl in candidate_edits(policy, song, 0.6 * song.duration, n=5, reward=late_units, guided=True):
+        cost = edit_cost(song, edl.unit_actions, 0.6 * song.duration, weights=SearchWeights.full())
+        assert edl.scores["search_cost"] == pytest.approx(cost, rel=1e-4, abs=1e-4)
 
 
 def test_guided_candidates_differ_clearly_and_come_best_first(policy, synthetic_song):
     song = synthetic_song(3, n_bars=40)
     edls = candidate_edits(policy, song, 0.6 * song.duration, n=6, reward=late_units, guided=True)
     assert len(edls) == 6
-    rewards = [edl.scores["reward"] for edl in edls]
-    assert rewards == sorted(rewards, reverse=True)
+    values = [worth(edl) for edl in edls]
+    assert values == sorted(values, reverse=True)
     actions = [edl.unit_actions for edl in edls]
     apart = [np.mean(a != b) for i, a in enumerate(actions) for b in actions[:i]]
     assert min(apart) >= 0.04
