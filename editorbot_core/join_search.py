@@ -95,6 +95,12 @@ class SearchWeights:
         if not np.isfinite(values).all() or min(values) < 0 or self.context_beats < 1:
             raise ParameterError(f"weights must be non-negative numbers and context_beats at least 1; got {self}")
 
+    @property
+    def worst_join(self) -> float:
+        """Cost of a join at which nothing fits, and of a start or an end that is not the song's own."""
+        terms = (self.context, self.step, self.harmony, self.bar_position, self.phase, self.phrase, self.join)
+        return float(sum(terms))
+
     @classmethod
     def full(cls) -> "SearchWeights":
         """Phrases first: what learned phrase starts are good enough for."""
@@ -507,6 +513,8 @@ def _apart(actions: np.ndarray, n: int, min_difference: float) -> np.ndarray:
 def edit_cost(song: Song, actions: np.ndarray, target_s: float, *, weights: SearchWeights) -> float:
     """What any edit costs, by the order in which it plays the units; see the module.
 
+    The search keeps both ends of a song. Elsewhere a lost start or end costs as much as the worst join.
+
     Args:
         song: The song.
         actions: Action ids per unit, int64 (n_units,), of which at least one unit is played.
@@ -524,6 +532,8 @@ def edit_cost(song: Song, actions: np.ndarray, target_s: float, *, weights: Sear
     if len(places):
         table = _cost_of_joins(song, places, weights)
         cost = float(table[np.searchsorted(places, after), np.searchsorted(places, entry)].sum())
+    n_lost = int(played[0] != 0) + int(played[-1] != song.units.n_units - 1)
+    cost += n_lost * weights.worst_join
     missed = abs(float(song.unit_durations[played].sum()) / target_s - 1.0)
     cost += weights.length * max(0.0, missed - weights.length_free)
     phrases = _phrases(song)

@@ -306,3 +306,15 @@ def test_values_that_make_no_sense_are_refused():
         search_edits(song, 10.0, weights=SearchWeights.full(), min_difference=2.0)
     with pytest.raises(ParameterError, match="plays nothing"):
         edit_cost(song, np.full(12, CUT), 10.0, weights=SearchWeights.full())
+
+
+def test_a_lost_start_or_end_costs_as_much_as_the_worst_join(synthetic_song):
+    song, weights = synthetic_song(2), SearchWeights(coverage=0.0)
+    actions = np.full(song.units.n_units, KEEP)
+    whole = edit_cost(song, actions, song.duration, weights=weights)
+    for lost in ([0], [-1], [0, -1]):
+        shorter = actions.copy()
+        shorter[lost] = CUT
+        heard = song.unit_durations[shorter == KEEP].sum()
+        found = edit_cost(song, shorter, heard, weights=weights)
+        assert found == pytest.approx(whole + len(lost) * weights.worst_join)
