@@ -46,12 +46,17 @@ def reward_export(weights: Path) -> Export:
         def __init__(self, ensemble: RewardEnsemble) -> None:
             super().__init__()
             self.members = ensemble.members
+            self.heard = [float(member.get_buffer("heard_share")) > 0 for member in ensemble.members]
 
         def forward(
             self, features: torch.Tensor, actions: torch.Tensor, target: torch.Tensor, unit_id: torch.Tensor
         ) -> torch.Tensor:
             """Scores (n,) of features (n, T, 125), actions (n, T), target (n,), unit_id (n, T)."""
-            return torch.stack([member(features, actions, target, unit_id) for member in self.members]).mean(0)
+            scores = [
+                member(features, actions, target, unit_id, heard_counts=heard)
+                for member, heard in zip(self.members, self.heard, strict=True)
+            ]
+            return torch.stack(scores).mean(0)
 
     n, n_beats = N_EXAMPLE_EDITS, N_EXAMPLE_BEATS
     generator = torch.Generator().manual_seed(0)

@@ -8,15 +8,24 @@ between two random places of the same song, so that one setting serves quiet and
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numba
 import numpy as np
 
-from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, EditDecisionList, Segment, Units
+from editorbot_core.edits import (
+    CUT,
+    KEEP,
+    LOOP_2,
+    REORDER_1,
+    TOLERANCE_RATIO,
+    TOLERANCE_UNITS,
+    EditDecisionList,
+    Segment,
+    Units,
+)
 from editorbot_core.errors import ParameterError
-from editorbot_core.features import FEATURE_INDEX, FEATURE_NAMES
+from editorbot_core.joins import DPWeights, join_costs
 from editorbot_core.songs import Song
 
 Editor = Callable[[Song, float], EditDecisionList]
@@ -29,167 +38,8 @@ MAX_REPEATS = 4
 MAX_PLACES = 1200
 # Fewest and most steps into which the target duration is divided; between them, four to a unit.
 DURATION_STEPS = (1000, 4000)
-# An edit meets its target if it misses it by no more than this share of it and half a unit.
-TOLERANCE = 0.015
 # Cost per target of missing it by more than the tolerance: above that of any number of joins.
 _OUT_OF_TOLERANCE = 1e6
-
-_TIMBRE = tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("mfcc_") and name.count("_") == 1)
-_HARMONY = tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1)
-_LEVEL = tuple(
-    FEATURE_INDEX[name]
-    for name in ("onset_strength", "rms", "drums_energy", "bass_energy", "vocals_energy", "other_energy")
-)
-
-
-@dataclass(frozen=True)
-class DPWeights:
-    """What a join costs. The default listens only; it knows neither bars nor phrases.
-
-    Attributes:
-        timbre: Weight of the MFCC difference.
-        harmony: Weight of the chroma difference.
-        level: Weight of the difference in loudness, onset strength and stem energies.
-        context_beats: Beats compared on either side of a join.
-        jump: Cost of any join.
-        length: Cost per target of missing it within the tolerance, so a hundredth of it per percent.
-        bar_position: Cost of a join at which the place in the bar does not continue.
-        phrase: Cost of a join away from phrase starts, by `Structure.phrase_start`.
-        phase: Cost of a join at which the place in the phrase mod 4 does not continue, by `Structure.phase`.
-        noise: Standard deviation of a log-normal disturbance of the join costs; needs an `rng`.
-    """
-
-    timbre: float = 1.0
-    harmony: float = 1.0
-    level: float = 1.0
-    context_beats: int = 2
-    jump: float = 0.02
-    length: float = 20.0
-    bar_position: float = 0.0
-    phrase: float = 0.0
-    phase: float = 0.0
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check that every weight is a non-negative number and that something is listened to."""
-        values = [getattr(self, name) for name in self.__dataclass_fields__]
-        if not np.isfinite(values).all() or min(values) < 0 or self.context_beats < 1:
-            raise ParameterError(f"weights must be non-negative numbers and context_beats at least 1; got {self}")
-        if self.timbre + self.harmony + self.level <= 0:
-            raise ParameterError("at least one of timbre, harmony and level must be positive")
-
-    @classmethod
-    def sample(cls, rng: np.random.Generator) -> "DPWeights":
-        """Random weights: different edits, all of them defensible, for imitation and for pairs to compare."""
-        timbre, harmony, level = np.exp(rng.normal(0.0, 0.5, 3))
-        return cls(
-            timbre=float(timbre),
-            harmony=float(harmony),
-            level=float(level),
-            context_beats=int(rng.integers(1, 5)),
-            jump=float(np.exp(rng.uniform(np.log(0.005), np.log(0.3)))),
-            length=float(np.exp(rng.uniform(np.log(10.0), np.log(50.0)))),
-            bar_position=float(rng.choice([0.0, 0.5])),
-            phrase=float(rng.choice([0.0, rng.uniform(0.2, 3.0)])),
-            phase=float(rng.choice([0.0, rng.uniform(0.2, 3.0)])),
-            noise=float(rng.uniform(0.0, 0.25)),
-        )
-
-
-class JoinCosts(NamedTuple):
-    """What joins between the units of a song cost.
-
-    Attributes:
-        jump: float32 (n_units, n_units), cost of playing unit `j` after unit `i`; 0 where `j = i + 1`.
-        loop: float32 (n_units,), cost of playing unit `i` after itself.
-    """
-
-    jump: np.ndarray
-    loop: np.ndarray
-
-
-def _standardised(values: np.ndarray) -> np.ndarray:
-    """Columns of zero mean and unit variance; a constant column becomes 0."""
-    values = values.astype(np.float64)
-    spread = values.std(0)
-    usable = spread > 1e-9 * (1.0 + np.abs(values).max(0))
-    return np.where(usable, (values - values.mean(0)) / np.where(usable, spread, 1.0), 0.0)
-
-
-def _weighted_features(values: np.ndarray, weights: DPWeights) -> np.ndarray:
-    """Features scaled so that the mean squared distance of two random beats is 1, float32 (n_beats, n_columns)."""
-    groups = ((_TIMBRE, weights.timbre), (_HARMONY, weights.harmony), (_LEVEL, weights.level))
-    total = sum(weight for _, weight in groups)
-    # Two independent draws of a standardised column differ by 2 in the mean square.
-    scaled = [_standardised(values[:, list(g)]) * np.sqrt(weight / (2 * total * len(g))) for g, weight in groups]
-    return np.concatenate(scaled, axis=1).astype(np.float32)
-
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distance of every row of `a` to every row of `b`."""
-    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
-    return np.maximum(squared, 0, out=squared)
-
-
-def context_distances(values: np.ndarray, exits: np.ndarray, entries: np.ndarray, *, weights: DPWeights) -> np.ndarray:
-    """How much a listener would hear change at every join from `exits` to `entries`, float32 (n_exits, n_entries).
-
-    What is heard after the join is compared with what would have followed the exit, and what was heard before the join
-    with what precedes the entry in the source, beat by beat with weight falling as 1 / distance. The differences are
-    squared, so that two joins which can hardly be heard are cheaper than one that can. 1 is the mean of two random
-    places.
-
-    Args:
-        values: Features, (n_beats, 121).
-        exits: Beats that would have followed, int64 (n_exits,).
-        entries: Beats that follow instead, int64 (n_entries,).
-        weights: Of timbre, harmony and level, and how many beats of context; the rest is not read.
-    """
-    x = _weighted_features(values, weights)
-    last_row = len(x) - 1
-    distances = np.zeros((len(exits), len(entries)), dtype=np.float32)
-    share = 1.0 / np.arange(1, weights.context_beats + 1)
-    share /= 2 * share.sum()
-    for k, part in enumerate(share):
-        after = _squared_distances(x[np.minimum(exits + k, last_row)], x[np.minimum(entries + k, last_row)])
-        before = _squared_distances(x[np.maximum(exits - 1 - k, 0)], x[np.maximum(entries - 1 - k, 0)])
-        distances += np.float32(part) * (after + before)
-    return distances
-
-
-def join_costs(song: Song, units: Units, *, weights: DPWeights, rng: np.random.Generator | None = None) -> JoinCosts:
-    """Cost of every join between `units` of `song`: what the listener hears change, and what `weights` add to it.
-
-    Args:
-        song: Features and structure.
-        units: Any grouping of the song's beats; structure terms are read at the song's own unit of each beat.
-        weights: What counts.
-        rng: Source of the disturbance, needed if `weights.noise` is not 0.
-    """
-    entry = units.first_beats
-    # The beat that would have followed each unit; after the last unit the song stays at its last beat.
-    follow = np.append(entry[1:], song.grid.n_beats - 1)
-    jump = context_distances(song.features.values, follow, entry, weights=weights)
-    if weights.noise > 0:
-        if rng is None:
-            raise ParameterError("weights.noise is not 0, so an rng is needed")
-        jump *= np.exp(rng.normal(0.0, weights.noise, jump.shape)).astype(np.float32)
-    jump += np.float32(weights.jump)
-    if weights.bar_position > 0:
-        positions = song.grid.positions
-        jump += np.float32(weights.bar_position) * (positions[follow][:, None] != positions[entry][None])
-    own_unit = song.units.unit_id
-    exit_unit, entry_unit = own_unit[follow], own_unit[entry]
-    if weights.phrase > 0:
-        start = np.sqrt(song.structure.phrase_start.astype(np.float32))
-        jump += np.float32(weights.phrase) * (1 - start[exit_unit][:, None] * start[entry_unit][None])
-    if weights.phase > 0:
-        phase = song.structure.phase.astype(np.float32)
-        jump += np.float32(weights.phase) * (1 - phase[exit_unit] @ phase[entry_unit].T)
-    loop = jump.diagonal().copy()
-    following = np.arange(units.n_units - 1)
-    jump[following, following + 1] = 0.0
-    return JoinCosts(jump, loop)
 
 
 @numba.njit(cache=True)
@@ -279,7 +129,7 @@ def _retarget(
         MAX_REPEATS if with_loops else 1,
     )
     missed = np.abs(heard[-1].astype(np.float64) / target_s - 1.0)
-    tolerance = TOLERANCE + 0.5 * unit_s / reach_s
+    tolerance = TOLERANCE_RATIO + TOLERANCE_UNITS * unit_s / reach_s
     total = cost[-1] + weights.length * missed + _OUT_OF_TOLERANCE * np.maximum(missed - tolerance, 0)
     assert np.isfinite(total).any(), "some run from the start and the last unit lasts as long, to one unit"
     place, t = len(firsts) - 1, int(np.argmin(total))
@@ -409,7 +259,7 @@ def random_unit_actions(
     actions = np.full(n, KEEP, dtype=np.int64)
     if n < 3:
         return actions
-    tolerance = TOLERANCE * target_s + 0.5 * float(np.median(lengths))
+    tolerance = TOLERANCE_RATIO * target_s + TOLERANCE_UNITS * float(np.median(lengths))
     most = MAX_REPEATS if target_s > LOOP_RATIO * song.duration else 1
     left = np.append(lengths[::-1].cumsum()[::-1], 0.0)  # from unit u to the end
     run = rng.uniform(2.0, 16.0)

@@ -16,8 +16,9 @@ import torch
 from editorbot_core.edits import EditDecisionList, compile_actions
 from editorbot_core.errors import ParameterError
 from editorbot_core.files import digest
-from editorbot_core.join_search import SearchWeights, edit_cost
 from editorbot_core.join_search import candidate_edits as searched_edits
+from editorbot_core.join_search import edit_cost
+from editorbot_core.joins import SearchWeights
 from editorbot_core.policy import Policy
 from editorbot_core.rollout import log_prob, sample_edits
 from editorbot_core.songs import EditBatch, Song, collate, stack_actions

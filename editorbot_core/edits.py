@@ -26,6 +26,10 @@ ACTION_SHIFTS = (0, 0, 0, 0, 0, 1, 2, 3, 4)
 
 DEFAULT_CROSSFADE_MS = 20.0
 
+# An edit meets its target if it misses it by no more than this share of it and this many median units.
+TOLERANCE_RATIO = 0.015
+TOLERANCE_UNITS = 0.5
+
 
 @dataclass(frozen=True)
 class Units:

@@ -17,12 +17,21 @@ from typing import NamedTuple
 
 import torch
 
-from editorbot_core.edits import ACTION_NAMES, ACTION_REPEATS, ACTION_SHIFTS, CUT, KEEP, LOOP_2, N_ACTIONS, REORDER_1
+from editorbot_core.edits import (
+    ACTION_NAMES,
+    ACTION_REPEATS,
+    ACTION_SHIFTS,
+    CUT,
+    KEEP,
+    LOOP_2,
+    N_ACTIONS,
+    REORDER_1,
+    TOLERANCE_RATIO,
+    TOLERANCE_UNITS,
+)
 from editorbot_core.errors import ParameterError
 from editorbot_core.songs import EditBatch, SongBatch
 
-TOLERANCE_RATIO = 0.015
-TOLERANCE_UNITS = 0.5
 LOOP_RATIO = 0.95
 START = N_ACTIONS  # the "previous action" of the first unit
 MAX_SHIFT = max(ACTION_SHIFTS)

@@ -108,13 +108,13 @@ def edl_from_dict(document: object) -> EditDecisionList:
             source_path=_text(source["path"], "source.path"),
             source_sha256=_text(source["sha256"], "source.sha256", MAX_NAME),
             grid=BeatGrid(
-                times=np.array(_numbers(grid["times_s"], "grid.times_s"), dtype=np.float64),
-                positions=np.array(_integers(grid["positions"], "grid.positions"), dtype=np.int64),
+                times=_numbers(grid["times_s"], "grid.times_s"),
+                positions=_integers(grid["positions"], "grid.positions"),
                 duration=_number(source["duration_s"], "source.duration_s"),
                 confidence=_number(grid["confidence"], "grid.confidence"),
             ),
-            units=Units(np.array(_integers(whole["unit_id"], "unit_id"), dtype=np.int64)),
-            actions=np.array(_integers(whole["actions"], "actions"), dtype=np.int64),
+            units=Units(_integers(whole["unit_id"], "unit_id")),
+            actions=_integers(whole["actions"], "actions"),
             segments=segments,
             target_duration_s=_number(target["duration_s"], "target.duration_s"),
             model=_plain_entries(whole["model"]),
@@ -251,16 +251,24 @@ def _number(value: object, where: str) -> float:
     return float(value)
 
 
-def _numbers(value: object, where: str) -> list[float]:
-    return [_number(x, f"{where}[{i}]") for i, x in enumerate(_list(value, where, MAX_BEATS))]
-
-
-def _integers(value: object, where: str) -> list[int]:
+def _numbers(value: object, where: str) -> np.ndarray:
     rows = _list(value, where, MAX_BEATS)
+    # Thousands of edits are read at once: rows are looked at one by one only if something is wrong with them.
+    if set(map(type, rows)) == {float}:
+        array = np.array(rows)
+        if (np.abs(array) < 1e15).all():
+            return array
+    return np.array([_number(x, f"{where}[{i}]") for i, x in enumerate(rows)], dtype=np.float64)
+
+
+def _integers(value: object, where: str) -> np.ndarray:
+    rows = _list(value, where, MAX_BEATS)
+    if set(map(type, rows)) == {int} and min(rows) >= 0 and max(rows) <= MAX_BEATS:
+        return np.array(rows, dtype=np.int64)
     for i, x in enumerate(rows):
         if isinstance(x, bool) or not isinstance(x, int) or not 0 <= x <= MAX_BEATS:
             raise FormatError(f"{where}[{i}]: expected an integer from 0 to {MAX_BEATS}, got {_shown(x)}")
-    return rows
+    return np.array(rows, dtype=np.int64)
 
 
 def _text(value: object, where: str, most: int = MAX_TEXT) -> str:

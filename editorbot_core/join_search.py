@@ -2,12 +2,12 @@
 
 An edit keeps the first and the last unit of a song and removes one, two or three ranges of units between them. All
 edits of one and two joins at any units are tried, and those of three joins among the `STARTS_OF_THREE` likeliest phrase
-starts; only edits that meet the target to `TOLERANCE` and half a unit count. The cost of an edit is
+starts; only edits that meet the target to `edits.TOLERANCE_RATIO` and half a unit count. The cost of an edit is
 
     sum over its joins of (join + context * c + step * s + harmony * h + bar_position * b + phase * p + phrase * q)
     + length * max(0, |duration / target - 1| - length_free) + coverage * share of the clusters never half heard
 
-    c  what the listener hears change, beat by beat around the join (`baselines.context_distances`); 1 at random places
+    c  what the listener hears change, beat by beat around the join (`joins.context_distances`); 1 at random places
     s  percentile of the feature step from the last beat heard to the first beat entered among the song's own steps
     h  distance of (chroma before the exit, chroma at the entry) to the nearest such pair at a line between two units of
        the song, so that changes of harmony that were heard before are free; 1 for a random pair of pairs
@@ -20,29 +20,25 @@ where the *exit* is the unit that would have followed and the *entry* the one th
 is unsure, p and q hardly differ between joins: smoothness decides, and further joins do not pay.
 
 Durations leave few ends for the last range once the others stand, so n units take about n^3 / 6 steps of several
-operations. Songs of more than `MAX_PLACES` units are searched at that many places: of every few units the likeliest
-phrase start, and among those the units of the cheapest joins.
+operations. Songs of more than `joins.MAX_PLACES` units are searched at that many places: of every few units the
+likeliest phrase start, and among those the units of the cheapest joins.
 
 Actions repeat single units only, so a song cannot be made longer by playing a range twice; targets beyond the song are
 left to `baselines.dp_unit_actions`.
 """
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
-from editorbot_core.baselines import TOLERANCE, DPWeights, context_distances, dp_unit_actions
-from editorbot_core.edits import CUT, KEEP, EditDecisionList, played_units
+from editorbot_core.baselines import dp_unit_actions
+from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, TOLERANCE_UNITS, EditDecisionList, played_units
 from editorbot_core.errors import ParameterError
-from editorbot_core.features import FEATURE_NAMES
+from editorbot_core.joins import DPWeights, SearchWeights, cheapest_join, choose_places, cost_of_joins
 from editorbot_core.songs import Song
 
 STARTS_OF_THREE = 26
-# Places at which two joins are tried, and at which joins are compared to choose them.
-MAX_PLACES = 420
-MAX_COMPARED = 1500
 # A phrase starts at a unit, as far as coverage is concerned, from this probability on.
 LIKELY_START = 0.5
 
@@ -50,83 +46,6 @@ LIKELY_START = 0.5
 _POOL = 1024
 _MAX_POOL = 2048
 _CANDIDATE_DIFFERENCE = 0.04
-
-_SOUND = [
-    i
-    for i, name in enumerate(FEATURE_NAMES)
-    if not name.endswith("_diff") and not name.startswith(("beat_phase", "tempo_deviation", "inter_beat"))
-]
-_CHROMA = [i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1]
-
-
-@dataclass(frozen=True)
-class SearchWeights:
-    """What an edit is charged for; see the module.
-
-    Attributes:
-        context: Change of sound around a join.
-        step: Percentile of the feature step at a join.
-        harmony: Novelty of the change of harmony at a join.
-        bar_position: Place in the bar does not continue.
-        phase: Place mod 4 in the phrase does not continue.
-        phrase: Exit or entry away from phrase starts.
-        join: Every join.
-        length: Per target of missing it by more than `length_free`, so a hundredth of it per percent.
-        length_free: Share of the target that may be missed for nothing.
-        coverage: Clusters that are never half heard, as a share of all.
-        context_beats: Beats compared on either side of a join.
-    """
-
-    context: float = 1.0
-    step: float = 0.5
-    harmony: float = 0.5
-    bar_position: float = 3.0
-    phase: float = 4.0
-    phrase: float = 6.0
-    join: float = 0.05
-    length: float = 60.0
-    length_free: float = 0.005
-    coverage: float = 6.0
-    context_beats: int = 4
-
-    def __post_init__(self) -> None:
-        """Check that every weight is a non-negative number."""
-        values = [getattr(self, name) for name in self.__dataclass_fields__]
-        if not np.isfinite(values).all() or min(values) < 0 or self.context_beats < 1:
-            raise ParameterError(f"weights must be non-negative numbers and context_beats at least 1; got {self}")
-
-    @property
-    def worst_join(self) -> float:
-        """Cost of a join at which nothing fits, and of a start or an end that is not the song's own."""
-        terms = (self.context, self.step, self.harmony, self.bar_position, self.phase, self.phrase, self.join)
-        return float(sum(terms))
-
-    @classmethod
-    def full(cls) -> "SearchWeights":
-        """Phrases first: what learned phrase starts are good enough for."""
-        return cls()
-
-    @classmethod
-    def light(cls) -> "SearchWeights":
-        """Structure decides between joins that sound about as smooth."""
-        return cls(phase=1.5, phrase=1.0, coverage=1.0)
-
-    @classmethod
-    def acoustic(cls) -> "SearchWeights":
-        """Listens only: blind to phrases, phase and clusters."""
-        return cls(phase=0.0, phrase=0.0, coverage=0.0)
-
-    @classmethod
-    def sample(cls, rng: np.random.Generator) -> "SearchWeights":
-        """Random weights: different edits, all of them defensible, for imitation and for pairs to compare."""
-        base = cls.full()
-        varied = ("context", "step", "harmony", "bar_position", "phase", "phrase", "join", "length", "coverage")
-        factors = np.exp(rng.normal(0.0, 0.7, len(varied)))
-        weights = {name: float(getattr(base, name) * f) for name, f in zip(varied, factors, strict=True)}
-        structure = 0.0 if rng.random() < 0.15 else float(np.exp(rng.uniform(np.log(0.03), np.log(1.5))))
-        for name in ("phase", "phrase", "coverage"):
-            weights[name] *= structure
-        return replace(base, **weights, context_beats=int(rng.integers(2, 6)))
 
 
 class ScoredEdit(NamedTuple):
@@ -139,89 +58,6 @@ class ScoredEdit(NamedTuple):
 
     actions: np.ndarray
     cost: float
-
-
-@numba.njit(cache=True)
-def _nearest_pair(before: np.ndarray, after: np.ndarray) -> np.ndarray:  # pragma: no cover - compiled
-    """Cheapest sum over k of before[i, k] + after[j, k], (n_i, n_j)."""
-    out = np.empty((len(before), len(after)), dtype=np.float32)
-    for i in range(len(before)):
-        for j in range(len(after)):
-            best = np.float32(np.inf)
-            for k in range(before.shape[1]):
-                value = before[i, k] + after[j, k]
-                best = min(best, value)
-            out[i, j] = best
-    return out
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distance of every row of `a` to every row of `b`, float64."""
-    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0.0)
-
-
-def _step_percentiles(song: Song, exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    """Share of the song's own steps from beat to beat that are smaller than that of each join, (n_exits, n_entries)."""
-    values = song.features.values[:, _SOUND].astype(np.float64)
-    values = (values - values.mean(0)) / (values.std(0) + 1e-9)
-    own = np.sort(np.linalg.norm(np.diff(values, axis=0), axis=1))
-    steps = np.sqrt(_distances(values[np.maximum(exits - 1, 0)], values[entries]))
-    return np.searchsorted(own, steps * (1 - 1e-6)) / max(len(own), 1)
-
-
-def _harmony_novelty(song: Song, exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    """Distance of the change of chroma at each join to the nearest one between units, (n_exits, n_entries)."""
-    chroma = np.abs(song.features.values[:, _CHROMA].astype(np.float64))
-    chroma /= np.maximum(np.linalg.norm(chroma, axis=1, keepdims=True), 1e-9)
-    lines = song.units.first_beats[1:]
-    if not len(lines):
-        return np.zeros((len(exits), len(entries)))
-    # Two pairs of independent beats differ by this in the mean.
-    scale = 4 * float(((chroma - chroma.mean(0)) ** 2).sum(1).mean())
-    before = _distances(chroma[np.maximum(exits - 1, 0)], chroma[lines - 1])
-    after = _distances(chroma[entries], chroma[lines])
-    return _nearest_pair(before.astype(np.float32), after.astype(np.float32)) / max(scale, 1e-9)
-
-
-def _cost_of_joins(song: Song, places: np.ndarray, weights: SearchWeights, *, harmony: bool = True) -> np.ndarray:
-    """Cost of every join between `places`, float64 (n_places, n_places): row the exit, column the entry, in units."""
-    beats = song.units.first_beats[places]
-    cost = np.full((len(places), len(places)), weights.join)
-    if weights.context > 0:
-        listening = DPWeights(context_beats=weights.context_beats)
-        cost += weights.context * context_distances(song.features.values, beats, beats, weights=listening)
-    if weights.step > 0:
-        cost += weights.step * _step_percentiles(song, beats, beats)
-    if weights.harmony > 0 and harmony:
-        cost += weights.harmony * _harmony_novelty(song, beats, beats)
-    positions = song.grid.positions[beats]
-    cost += weights.bar_position * (positions[:, None] != positions[None])
-    phase = song.structure.phase[places].astype(np.float64)
-    cost += weights.phase * (1.0 - phase @ phase.T)
-    start = song.structure.phrase_start.astype(np.float64)
-    # A phrase ends where one starts, unless it is the first.
-    end = start * (1.0 - np.append(1.0, np.cumprod(1.0 - start)[:-1]))
-    cost += weights.phrase * (1.0 - np.sqrt(end[places][:, None] * start[places][None]))
-    return cost
-
-
-def _cheapest_join(cost: np.ndarray) -> np.ndarray:
-    """Cheapest join that leaves or enters at each place, forward and over at least a place, float64 (n_places,)."""
-    forward = np.where(np.triu(np.ones(cost.shape, dtype=bool), 1), cost, np.inf)
-    return np.minimum(forward.min(axis=0, initial=np.inf), forward.min(axis=1, initial=np.inf))
-
-
-def _choose_places(song: Song, weights: SearchWeights) -> np.ndarray:
-    """Units at which ranges may begin and end, int64, rising: all but the first, fewer in long songs."""
-    places = np.arange(1, song.units.n_units)
-    if len(places) <= MAX_PLACES:
-        return places
-    step = -(-len(places) // MAX_COMPARED)
-    if step > 1:
-        starts = song.structure.phrase_start
-        places = np.array([block[int(starts[block].argmax())] for block in np.split(places, places[step::step] - 1)])
-    cheapest = _cheapest_join(_cost_of_joins(song, places, weights, harmony=False))
-    return np.sort(places[np.argsort(cheapest, kind="stable")[:MAX_PLACES]])
 
 
 class _Task(NamedTuple):
@@ -430,12 +266,12 @@ def _phrases(song: Song) -> _Phrases:
 
 
 def _tolerance_s(song: Song, target_s: float) -> float:
-    return TOLERANCE * target_s + 0.5 * float(np.median(song.unit_durations))
+    return TOLERANCE_RATIO * target_s + TOLERANCE_UNITS * float(np.median(song.unit_durations))
 
 
 def _task(song: Song, target_s: float, places: np.ndarray, weights: SearchWeights) -> _Task:
-    cost = _cost_of_joins(song, places, weights)
-    likely = -song.structure.phrase_start[places] if weights.phrase > 0 else _cheapest_join(cost)
+    cost = cost_of_joins(song, places, weights)
+    likely = -song.structure.phrase_start[places] if weights.phrase > 0 else cheapest_join(cost)
     few = np.sort(np.argsort(likely, kind="stable")[:STARTS_OF_THREE])
     phrases = _phrases(song)
     return _Task(
@@ -471,7 +307,7 @@ def _sorted(ranges: np.ndarray, costs: np.ndarray) -> _Found:
 
 def _enumerate(song: Song, target_s: float, weights: SearchWeights, n_best: int, *, every_join: bool) -> _Found:
     """The `n_best` cheapest edits, and the cheapest edit with each join if asked for; ranges in units."""
-    places = _choose_places(song, weights)
+    places = choose_places(song, weights)
     task = _task(song, target_s, places, weights)
     n = len(places) if every_join else 0
     found, costs = np.full((n_best, 6), -1, dtype=np.int64), np.full(n_best, np.inf)
@@ -530,7 +366,7 @@ def edit_cost(song: Song, actions: np.ndarray, target_s: float, *, weights: Sear
     places = np.unique(np.concatenate([after, entry]))
     cost = 0.0
     if len(places):
-        table = _cost_of_joins(song, places, weights)
+        table = cost_of_joins(song, places, weights)
         cost = float(table[np.searchsorted(places, after), np.searchsorted(places, entry)].sum())
     n_lost = int(played[0] != 0) + int(played[-1] != song.units.n_units - 1)
     cost += n_lost * weights.worst_join

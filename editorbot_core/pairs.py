@@ -13,10 +13,11 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from editorbot_core.baselines import DPWeights, dp_unit_actions, keep_all, one_cut, random_edit, truncate_and_fade
+from editorbot_core.baselines import dp_unit_actions, keep_all, one_cut, random_edit, truncate_and_fade
 from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, EditDecisionList
 from editorbot_core.errors import ParameterError
-from editorbot_core.join_search import SearchWeights, search_edits
+from editorbot_core.join_search import search_edits
+from editorbot_core.joins import DPWeights, SearchWeights
 from editorbot_core.preferences import EditPair, Preference
 from editorbot_core.progress import Progress
 from editorbot_core.rewards.learned import RewardEnsemble

@@ -20,6 +20,7 @@ from editorbot_core.edits import CUT, KEEP, LOOP_2, N_ACTIONS
 from editorbot_core.environment import START, Episodes, EpisodeState
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import FEATURE_NAMES, N_FEATURES
+from editorbot_core.outlook import ways_on
 from editorbot_core.songs import SongBatch
 
 # What two beats are compared by at a join.
@@ -34,8 +35,11 @@ _JOIN_GROUPS = (
 )
 _N_PAIR = 2 * len(_JOIN_GROUPS) + 4 + 3
 _N_UNIT = 12
-_N_STATE = 21
+_N_STATE = 23
 _CLIP = 6.0
+# Beyond this a way on is as bad as any: it is not taken.
+_WORST_WAY = 8.0
+_TRUST_RATE = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class PolicyConfig:
         move_bias: Initial bias of LOOP and REORDER.
         sticky_bias: Initial bias of doing what was done before, for KEEP and CUT.
         end_bias: Initial bias of cutting a unit that would leave no room for the end of the song.
+        outlook_trust: Initial weight, in nat per unit of cost, of what keeping and cutting would cost in the end
+            (`outlook.ways_on`); learned from there.
     """
 
     width: int = 96
@@ -67,6 +73,7 @@ class PolicyConfig:
     move_bias: float = -4.5
     sticky_bias: float = 2.0
     end_bias: float = 3.0
+    outlook_trust: float = 1.0
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
@@ -229,6 +236,7 @@ class Policy(nn.Module):
         self.to_logits = nn.Linear(hidden, N_ACTIONS)
         self.sticky = nn.Embedding(N_ACTIONS + 1, N_ACTIONS)
         self.spare_end = nn.Parameter(torch.zeros(N_ACTIONS))
+        self.trust_gain = nn.Parameter(torch.zeros(()))
         self.value = nn.Sequential(nn.Linear(hidden, hidden // 2), nn.GELU(), nn.Linear(hidden // 2, 1))
         self._initialise()
 
@@ -243,6 +251,11 @@ class Policy(nn.Module):
         self.sticky.weight[CUT, KEEP] = 0.0
         self.sticky.weight[CUT, CUT] = self.config.sticky_bias
         self.spare_end[CUT] = self.config.end_bias
+
+    @property
+    def trust(self) -> torch.Tensor:
+        """Weight of the outlook, nat per unit of cost; a step of the optimiser changes it by a share, not by a bit."""
+        return self.config.outlook_trust * (_TRUST_RATE * self.trust_gain).exp()
 
     @property
     def device(self) -> torch.device:
@@ -331,12 +344,18 @@ class Policy(nn.Module):
         expected_row = base + expected
         finish = _finish_unit(episodes, state, unit)
         key = F.embedding(expected_row, states.key.flatten(0, 1))
+        ways = ways_on(episodes, state)
+        least = torch.minimum(*ways)
         features = [_state_features(episodes, state, unit, finish)]
         # The join to this unit, and the join that would finish the edit: both are compared with what is expected.
         for entry in (unit, finish):
             entry_row = (base + entry).expand_as(expected_row)
             features.append(F.embedding(entry_row, states.query.flatten(0, 1)) * key)
             features.append(states.pair[entry_row * n_units + expected])
+        dearer = [(way - least).clamp(max=_WORST_WAY) for way in ways]
+        features.append(
+            torch.stack([(dearer[1] - dearer[0]) / 4, least.clamp(max=2 * _WORST_WAY) / _WORST_WAY], dim=-1)
+        )
         hidden = (
             _lookup(states.unit, row, at)
             + F.embedding(expected_row, states.expected.flatten(0, 1))
@@ -346,6 +365,8 @@ class Policy(nn.Module):
         hidden = F.gelu(self.mlp(F.gelu(hidden)))
         # The last column of the state says that keeping this unit would cost the end.
         logits = self.to_logits(hidden) + self.sticky(state.previous) + features[0][..., -1:] * self.spare_end
+        # KEEP and CUT are the first two actions; the others are not looked ahead at.
+        logits = logits - F.pad(self.trust * torch.stack(dearer, dim=-1), (0, N_ACTIONS - 2))
         # The value reads the trunk but does not shape it: the policy alone decides what the trunk represents.
         return Decision(logits.float(), self.value(hidden.detach())[..., 0].float())
 

@@ -12,7 +12,7 @@ from editorbot_core.errors import FormatError
 from editorbot_core.features import FEATURE_NAMES
 from editorbot_core.policy import Policy, PolicyConfig
 
-KIND = "editorbot.policy/1"
+KIND = "editorbot.policy/2"
 
 
 class LoadedPolicy(NamedTuple):

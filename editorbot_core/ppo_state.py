@@ -53,7 +53,7 @@ class PPOConfig:
     ent_coef_final: float = 0.005
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     adam_eps: float = 1e-5
     kl_target: float = 0.3
     kl_coef: float = 0.1

@@ -103,6 +103,7 @@ def _local_songs(songs: SongBatch, song_index: torch.Tensor) -> _Local:
         beat_mask=chosen.beat_mask[:, :n_beats],
         unit_id=chosen.unit_id[:, :n_beats].clamp(max=n_units),
         duration=chosen.duration,
+        outlook=chosen.outlook.trimmed(n_units) if chosen.outlook else None,
         **by_unit,
     )
     return _Local(trimmed, row)

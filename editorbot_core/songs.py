@@ -3,8 +3,10 @@
 Shapes: S songs, T beats of the longest song, U units of the longest song. Padding beats belong to no unit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import EditDecisionList, Units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import BeatFeatures
+from editorbot_core.outlook import Outlook, OutlookBatch, song_outlook, stack_outlooks
 from editorbot_core.structure import Structure
 
 
@@ -54,6 +57,11 @@ class Song:
         """Length of every unit, s, float64 (n_units,)."""
         return self.units.durations(self.grid)
 
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What joins and ways on cost; worked out once."""
+        return song_outlook(self)
+
     def edl(
         self, unit_actions: np.ndarray, *, target_duration_s: float, model: dict[str, object] | None = None
     ) -> EditDecisionList:
@@ -88,6 +96,7 @@ class SongBatch:
         phase: float32 (S, U, 4), probabilities of the unit's position mod 4 in its phrase.
         cluster: int64 (S, U), material of the unit, -1 in padding.
         duration: float32 (S,), s.
+        outlook: What joins and ways on cost; only a policy reads it, so a batch for other purposes may lack it.
     """
 
     features: torch.Tensor
@@ -102,6 +111,7 @@ class SongBatch:
     phase: torch.Tensor
     cluster: torch.Tensor
     duration: torch.Tensor
+    outlook: OutlookBatch | None = None
 
     @property
     def n_songs(self) -> int:
@@ -115,12 +125,16 @@ class SongBatch:
 
     def to(self, device: torch.device | str) -> "SongBatch":
         """The same batch on `device`."""
-        return SongBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return self._with_each(lambda value: value.to(device))
 
     def select(self, index: torch.Tensor | Sequence[int]) -> "SongBatch":
         """The songs at `index`, in that order (repeats allowed)."""
         rows = torch.as_tensor(index, dtype=torch.int64, device=self.features.device)
-        return SongBatch(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return self._with_each(lambda value: value.select(rows) if isinstance(value, OutlookBatch) else value[rows])
+
+    def _with_each(self, change: Callable[[Any], Any]) -> "SongBatch":
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return SongBatch(**{name: change(value) for name, value in values if value is not None})
 
 
 def collate(songs: Sequence[Song]) -> SongBatch:
@@ -157,6 +171,7 @@ def collate(songs: Sequence[Song]) -> SongBatch:
         phase=pad([song.structure.phase for song in songs], n_units, 0.0, torch.float32),
         cluster=pad([song.structure.cluster for song in songs], n_units, -1, torch.int64),
         duration=torch.tensor([song.duration for song in songs], dtype=torch.float32),
+        outlook=stack_outlooks([song.outlook for song in songs]),
     )
 
 

@@ -14,7 +14,8 @@ import torch
 from editorbot_core.edits import LOOP_2
 from editorbot_core.environment import LOOP_RATIO, respects_mask
 from editorbot_core.errors import GateError, ParameterError
-from editorbot_core.join_search import SearchWeights, search_edits
+from editorbot_core.join_search import search_edits
+from editorbot_core.joins import SearchWeights
 from editorbot_core.policy import Policy
 from editorbot_core.policy_training import augmented
 from editorbot_core.progress import Progress
@@ -46,7 +47,7 @@ class WarmStartConfig:
     target_range: tuple[float, float] = (0.35, 0.95)
     extended_frac: float = 0.1
     extended_max: float = 1.25
-    n_steps: int = 240
+    n_steps: int = 60
     batch_songs: int = 6
     learning_rate: float = 2e-3
     label_smoothing: float = 0.03

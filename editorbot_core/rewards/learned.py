@@ -44,7 +44,7 @@ __all__ = [
     "saturated_share",
 ]
 
-KIND = "editorbot.reward_model/1"
+KIND = "editorbot.reward_model/2"
 SATURATION_MARGIN = 0.1
 
 _KEYS = {"kind", "feature_names", "edit_feature_names", "config", "temperature", "members", "metrics", "model"}

@@ -1,7 +1,11 @@
 """The reward model as a network: what people who compared edits would say of an edit, as a number in [-10, 10].
 
-The model hears the *result* of an edit: it encodes the song once (`RewardModel.encode`), then looks at every join of
-an edit, at what is kept and at what is missing (`RewardModel.score`). The 121 audio features of a beat go through the
+The model hears the *result* of an edit: it looks at every join of an edit, at what is kept and at what is missing
+(`RewardModel.score`), twice. The *plain* part reads what is known without an encoder: how different both sides of a
+join sound, phrase starts and phases, lengths and shares. The *heard* part reads the states of the song, which are
+encoded once (`RewardModel.encode`), and is trained on what the plain part leaves unexplained. How much of it counts
+(`heard_share`) is settled on songs that were not trained on: an encoder that has seen answers about a hundred songs
+knows those by heart. The 121 audio features of a beat go through the
 encoder; the 4 features that describe the edit (`EDIT_FEATURE_NAMES`) and the action ids enter after it, because they
 differ between the edits of one song while the encoding does not.
 
@@ -33,6 +37,16 @@ _N_CLUSTERS = 32
 # A length error below this share of the song's duration is no error: a bar is about twice as long.
 _DEAD_ZONE = 0.01
 _FEATURE_LIMIT = 8.0
+# Beats compared on either side of a join, with weight falling as 1 / distance.
+CONTEXT_BEATS = 4
+_BAR_COLUMNS = [FEATURE_NAMES.index("beat_phase_sin"), FEATURE_NAMES.index("beat_phase_cos")]
+# What is compared: timbre, harmony and level, each of equal weight.
+_SOUND_GROUPS = (
+    [i for i, name in enumerate(FEATURE_NAMES) if name.startswith("mfcc_") and name.count("_") == 1],
+    [i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1],
+    [i for i, name in enumerate(FEATURE_NAMES) if name in ("onset_strength", "rms") or name.endswith("_energy")],
+)
+_SOUND_COLUMNS = [i for group in _SOUND_GROUPS for i in group]
 # Length of a beat where none is given, s.
 BEAT_S = 0.5
 
@@ -70,6 +84,10 @@ class SongStates:
         step: float32 (S, G), mean distance of neighbouring beats per feature group.
         structure: float32 (S, U + 1, 6), known or not, phrase start, four phase probabilities at the bounds.
         material: float32 (S, U, 32), which cluster a unit belongs to, one-hot; zeros where it is not known.
+        context: float32 (S, U + 1, 2 * CONTEXT_BEATS, c), what is heard after and before a bound, beat by beat, scaled
+            so that two random beats of the song differ by 1 in the mean square.
+        bar: float32 (S, U + 1, 2), sine and cosine of the place in the bar at the bounds.
+        heard: float32 (S,), how much the heard part counts; in training 0 or 1.
     """
 
     songs: SongBatch
@@ -79,6 +97,9 @@ class SongStates:
     step: torch.Tensor
     structure: torch.Tensor
     material: torch.Tensor
+    context: torch.Tensor
+    bar: torch.Tensor
+    heard: torch.Tensor
 
 
 def edit_columns(
@@ -135,14 +156,20 @@ class RewardModel(nn.Module):
         feature_mean: float32 (121,), of the songs it was trained on.
         feature_scale: float32 (121,), standard deviations, positive.
         groups: float32 (121, G), which features are compared together.
+        heard_share: How much the heard part counts, in [0, 1].
     """
 
     feature_mean: torch.Tensor
     feature_scale: torch.Tensor
     groups: torch.Tensor
+    sound_weights: torch.Tensor
+    context_weights: torch.Tensor
+    heard_share: torch.Tensor
 
-    # phrase starts (3), phases (1), known (1), jump (5), same material (1), loop (1), song edges (2)
-    N_JOIN_EXTRAS = 14
+    # change of sound, of the place in the bar, four-bar place and phrase missed, and that there is a join
+    N_FAULTS = 5
+    # phrase starts (3), phases (1), known (1), jump (5), same material (1), loop (1), song edges (2), change of sound
+    N_JOIN_EXTRAS = 15
     N_GLOBALS = 22
 
     def __init__(self, config: RewardConfig) -> None:
@@ -153,6 +180,11 @@ class RewardModel(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(N_FEATURES))
         self.register_buffer("feature_scale", torch.ones(N_FEATURES))
         self.register_buffer("groups", groups, persistent=False)
+        # Two independent draws of a standardised column differ by 2 in the mean square.
+        by_group = [torch.full((len(g),), (2 * len(_SOUND_GROUPS) * len(g)) ** -0.5) for g in _SOUND_GROUPS]
+        self.register_buffer("sound_weights", torch.cat(by_group), persistent=False)
+        near = (1.0 / torch.arange(1, CONTEXT_BEATS + 1)).repeat_interleave(2)
+        self.register_buffer("context_weights", near / near.sum(), persistent=False)
         self.encoder = SongEncoder(
             N_FEATURES,
             hidden=hidden,
@@ -168,34 +200,39 @@ class RewardModel(nn.Module):
         self.state_after = nn.Linear(hidden, join_channels)
         self.song_start = nn.Parameter(torch.zeros(join_channels))
         self.song_end = nn.Parameter(torch.zeros(join_channels))
-        n_join = 6 * join_channels + 4 * groups.shape[1] + self.N_JOIN_EXTRAS
-        self.join_penalty = nn.Sequential(
-            nn.Linear(n_join, 128), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(128, config.n_penalties)
-        )
+        n_join = 4 * groups.shape[1] + self.N_JOIN_EXTRAS
+
+        def two_layers(n_in: int, n_out: int) -> nn.Sequential:
+            return nn.Sequential(nn.Linear(n_in, 128), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(128, n_out))
+
+        self.join_penalty = two_layers(n_join, config.n_penalties)
+        self.heard_penalty = two_layers(n_join + 6 * join_channels, config.n_penalties)
         self.action = nn.Embedding(N_ACTIONS, unit_channels)
         self.edit_feature = nn.Linear(len(EDIT_FEATURE_NAMES), unit_channels)
-        n_explicit = config.n_penalties + self.N_GLOBALS
-        self.head = nn.Sequential(
-            nn.Linear(n_explicit + 5 * unit_channels, 128), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(128, 1)
-        )
-        self.explicit = nn.Linear(n_explicit, 1)
+        n_plain = config.n_penalties + 2 * self.N_FAULTS + self.N_GLOBALS + len(EDIT_FEATURE_NAMES)
+        self.plain_head = two_layers(n_plain, 1)
+        self.plain_line = nn.Linear(n_plain, 1)
+        self.heard_head = two_layers(n_plain + config.n_penalties + 5 * unit_channels, 1)
+        self.register_buffer("heard_share", torch.zeros(()))
 
     def standardise(self, features: torch.Tensor, beat_mask: torch.Tensor) -> torch.Tensor:
         """Features (S, T, 121) by the statistics of the training songs, within +-8, 0 in padding."""
         scaled = (features - self.feature_mean) / self.feature_scale
         return scaled.clamp(-_FEATURE_LIMIT, _FEATURE_LIMIT) * beat_mask[..., None]
 
-    def encode(self, songs: SongBatch) -> SongStates:
-        """What is shared by all edits of the songs. On CUDA the encoder runs in bfloat16."""
+    def encode(self, songs: SongBatch, *, heard_counts: bool | None = None) -> SongStates:
+        """What is shared by all edits of the songs. On CUDA the encoder runs in bfloat16.
+
+        Args:
+            songs: S songs.
+            heard_counts: Whether to run the encoder; by default, where it counts. For tracing, which must not look.
+        """
         values = self.standardise(songs.features, songs.beat_mask)
-        # In training some songs are shown without encoder states, so that what is explicit explains what it can; as
-        # with any dropout, the states count for the share of times they were there.
-        share = 1.0 - self.config.state_dropout
         if self.training:
-            shown = (torch.rand(songs.n_songs, 1, 1, device=values.device) < share).float()
+            heard = (torch.rand(songs.n_songs, device=values.device) >= self.config.state_dropout).float()
         else:
-            shown = torch.full((songs.n_songs, 1, 1), share, device=values.device)
-        if not self.training or bool(shown.any()):
+            heard = self.heard_share.expand(songs.n_songs)
+        if bool(heard.any()) if heard_counts is None else heard_counts:
             seen = values + self.config.noise * torch.randn_like(values) if self.training else values
             with torch.autocast("cuda", torch.bfloat16, enabled=values.is_cuda):
                 states = self.encoder(seen, songs.beat_mask).float()
@@ -222,6 +259,8 @@ class RewardModel(nn.Module):
         after = torch.where(is_end, self.song_end, after)
 
         nothing = torch.zeros(N_FEATURES, device=states.device)
+        place_in_bar = songs.features[..., _BAR_COLUMNS]
+        upbeat = torch.tensor([0.0, 1.0], device=states.device)
         means = unit_mean(values)
         rows_after = [F.pad(at(values, songs.first_beat), (0, 0, 0, 1)), F.pad(means, (0, 0, 0, 1))]
         rows_before = [_shifted(at(values, songs.last_beat), before=nothing), _shifted(means, before=nothing)]
@@ -235,23 +274,50 @@ class RewardModel(nn.Module):
         new_phrase = known * torch.tensor([1.0, 0.0, 0.0, 0.0], device=states.device)
         phase = torch.where(is_end, new_phrase, F.pad(songs.phase, (0, 0, 0, 1)))
         structure = torch.cat([known.expand_as(phrase), phrase, phase], dim=-1)
-        unit, bound = unit * shown, torch.cat([before, after], dim=-1) * shown
         slots = torch.arange(_N_CLUSTERS, device=states.device)
         material = (songs.cluster.clamp(max=_N_CLUSTERS - 1)[..., None] == slots).float()
         return SongStates(
             songs=songs,
             unit=unit,
-            bound=bound,
+            bound=torch.cat([before, after], dim=-1),
             around=around,
             step=step,
             structure=structure,
             material=material * songs.unit_mask[..., None],
+            context=self._context(songs),
+            bar=torch.where(is_end, upbeat, F.pad(at(place_in_bar, songs.first_beat), (0, 0, 0, 1))),
+            heard=heard,
         )
 
-    def _join_inputs(self, states: SongStates, song: torch.Tensor, joins: JoinList) -> torch.Tensor:
-        """What is known of every join, float32 (j, n_join); `song` int64 (j,) is the song it is of."""
+    def _context(self, songs: SongBatch) -> torch.Tensor:
+        """The sound around every bound, see `SongStates.context`."""
+        mask = songs.beat_mask[..., None]
+        sound = songs.features[..., _SOUND_COLUMNS]
+        count = mask.sum(1, keepdim=True).clamp(min=1)
+        centred = (sound - (sound * mask).sum(1, keepdim=True) / count) * mask
+        scale = ((centred**2).sum(1, keepdim=True) / count + 1e-8).sqrt()
+        rows = centred / scale * self.sound_weights
+        last = songs.beat_mask.sum(1, keepdim=True) - 1
+        ends = songs.last_beat.gather(1, (songs.unit_mask.sum(1, keepdim=True) - 1).clamp(min=0)) + 1
+        bound = torch.cat([songs.first_beat, torch.zeros_like(ends)], dim=1)
+        bound = torch.where(F.pad(songs.unit_mask, (0, 1)), bound, ends)
+        near = []
+        for k in range(CONTEXT_BEATS):
+            for beat in (bound + k, bound - 1 - k):
+                place = beat.clamp(min=0).minimum(last)
+                near.append(rows.gather(1, place[..., None].expand(-1, -1, rows.shape[2])))
+        return torch.stack(near, dim=2)
+
+    def _join_inputs(
+        self, states: SongStates, song: torch.Tensor, joins: JoinList
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of every join, float32 (j, ...): its faults, what is known of it, and what the encoder heard.
+
+        `song` int64 (j,) is the song it is of.
+        """
         leave, enter = joins.exit_bound, joins.entry_bound
         bound_out, bound_in = states.bound[song, leave], states.bound[song, enter]
+        sound = (states.context[song, leave] - states.context[song, enter]).square().sum(2) @ self.context_weights
         distance = ((states.around[song, leave] - states.around[song, enter]) ** 2 @ self.groups + 1e-6).sqrt()
         relative = (distance / states.step[song][:, None]).log1p().flatten(1)
         out, into = states.structure[song, leave], states.structure[song, enter]
@@ -276,9 +342,19 @@ class RewardModel(nn.Module):
             joins.is_loop.float(),
             (enter == 0).float(),
             (leave >= n_units).float(),
+            sound,
         ]
-        change = (bound_out - bound_in).abs()
-        return torch.cat([bound_out, bound_in, change, relative, torch.stack(extras, dim=1)], dim=1)
+        known = out[:, 0]
+        faults = [
+            sound,
+            (0.5 - 0.5 * (states.bar[song, leave] * states.bar[song, enter]).sum(1)).clamp(0.0, 1.0),
+            known * (1.0 - extras[3]),
+            known * (1.0 - extras[2]),
+            torch.ones_like(sound),
+        ]
+        plain = torch.cat([relative, torch.stack(extras, dim=1)], dim=1)
+        heard = torch.cat([bound_out, bound_in, (bound_out - bound_in).abs()], dim=1)
+        return torch.stack(faults, dim=1), plain, heard
 
     def _raw(
         self,
@@ -289,15 +365,27 @@ class RewardModel(nn.Module):
         columns: torch.Tensor | None,
         *,
         fixed_shapes: bool,
+        heard_counts: bool | None = None,
     ) -> torch.Tensor:
         songs = states.songs
         mask, durations = songs.unit_mask[song], songs.unit_durations[song]
         moves = transitions(actions, mask)
         joins = all_slots(moves) if fixed_shapes else join_list(moves)
-        penalties = F.softplus(self.join_penalty(self._join_inputs(states, song[joins.edit], joins)))
-        penalties = sum_by_edit(penalties, joins, actions.shape[0]).log1p()
+        faults, plain_join, heard_join = self._join_inputs(states, song[joins.edit], joins)
+
+        def per_edit(values: torch.Tensor) -> torch.Tensor:
+            return sum_by_edit(values, joins, actions.shape[0])
+
+        faults = per_edit(faults)
+        penalties = per_edit(F.softplus(self.join_penalty(plain_join))).log1p()
+        known = self._globals(states, song, actions, target_ratio, moves)
         if columns is None:
             columns = edit_columns(actions, moves, durations, target_ratio)
+        described = (columns * durations[..., None]).sum(1) / durations.sum(1, keepdim=True).clamp(min=1e-6)
+        plain = torch.cat([penalties, faults, faults.log1p(), known, described], dim=1)
+        raw = (self.plain_head(plain) + self.plain_line(plain))[:, 0]
+        if not (bool(states.heard.any()) if heard_counts is None else heard_counts):
+            return raw
 
         unit = states.unit[song]
         tokens = F.gelu(unit + self.action(actions.clamp(0, N_ACTIONS - 1)) + self.edit_feature(columns))
@@ -312,8 +400,12 @@ class RewardModel(nn.Module):
         edges = [unit[rows, moves.first], unit[rows, moves.last]]
         pools = torch.cat([mean_kept, max_used, max_all - max_used, *edges], dim=1)
 
-        explicit = torch.cat([penalties, self._globals(states, song, actions, target_ratio, moves)], dim=1)
-        return (self.head(torch.cat([explicit, pools], dim=1)) + self.explicit(explicit))[:, 0]
+        heard_penalties = F.softplus(self.heard_penalty(torch.cat([plain_join, heard_join], dim=1)))
+        inputs = torch.cat([plain.detach(), per_edit(heard_penalties).log1p(), pools], dim=1)
+        heard = states.heard[song]
+        # What the encoder explains must not change what is explained without it.
+        settled = torch.where(heard > 0, raw.detach(), raw) if self.training else raw
+        return settled + heard * self.heard_head(inputs)[:, 0]
 
     def _globals(
         self,
@@ -387,6 +479,8 @@ class RewardModel(nn.Module):
         phrase_start: torch.Tensor | None = None,
         phase: torch.Tensor | None = None,
         cluster: torch.Tensor | None = None,
+        *,
+        heard_counts: bool = True,
     ) -> torch.Tensor:
         """Scores of B edits, one per row, in shapes set by B and T alone, which `torch.export` can trace.
 
@@ -402,6 +496,7 @@ class RewardModel(nn.Module):
             phrase_start: float32 (B, T), probability that a phrase starts at the beat's unit; by default not known.
             phase: float32 (B, T, 4), probabilities of the unit's position mod 4 in its phrase; by default not known.
             cluster: int64 (B, T), material of the unit; by default not known.
+            heard_counts: Whether to run the heard part; where `heard_share` is 0 the scores are the same without.
         """
         n_edits, n_beats = actions.shape
         beat_mask = (unit_id >= 0) & (unit_id < n_beats)
@@ -440,5 +535,6 @@ class RewardModel(nn.Module):
         rows = torch.arange(n_edits, device=actions.device)
         unit_actions = actions.gather(1, first)
         columns = per_unit(features[..., N_FEATURES:], len(EDIT_FEATURE_NAMES))
-        raw = self._raw(self.encode(songs), rows, unit_actions, target, columns, fixed_shapes=True)
+        states = self.encode(songs, heard_counts=heard_counts)
+        raw = self._raw(states, rows, unit_actions, target, columns, fixed_shapes=True, heard_counts=heard_counts)
         return SCORE_LIMIT * torch.tanh(raw / SCORE_LIMIT)

@@ -23,6 +23,11 @@ from editorbot_core.songs import EditBatch, Song, SongBatch
 
 Log = Callable[[dict[str, float], int], None]
 
+# Shares of the heard part that are tried on held-out songs.
+HEARD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Nats by which the heard part has to explain held-out answers better than nothing, to count.
+_CLEAR_GAIN = 0.002
+
 _ECE_BINS = 10
 _TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -317,9 +322,23 @@ def _fit(
             break
     for member, state in zip(members, best_state, strict=True):
         member.load_state_dict(state)
+        _settle_heard_share(member, held_out)
     if progress is not None:
         progress("reward model", config.epochs, config.epochs)
     return epoch_loss
+
+
+def _settle_heard_share(member: RewardModel, held_out: PairBatch) -> None:
+    """Let the heard part count for the share that explains the held-out answers best, if it clearly helps at all."""
+    clear = held_out.label != 0.5
+    label, nll = held_out.label[clear], {}
+    for share in HEARD_SHARES:
+        member.heard_share.fill_(share)
+        scores_a, scores_b = _scored(member, held_out, songs_at_once=member.config.songs_per_step)
+        gap = (scores_a - scores_b)[clear]
+        nll[share] = _nll(gap / fit_temperature(gap, label), label)
+    best = min(nll, key=lambda share: nll[share])
+    member.heard_share.fill_(best if nll[best] < nll[0.0] - _CLEAR_GAIN else 0.0)
 
 
 def reward_metrics(ensemble: RewardEnsemble, pairs: PairBatch, *, songs_at_once: int = 8) -> dict[str, float]:

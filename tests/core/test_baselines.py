@@ -5,11 +5,9 @@ import pytest
 
 from editorbot_core.baselines import (
     LOOP_RATIO,
-    DPWeights,
     dp_bars,
     dp_beats,
     dp_unit_actions,
-    join_costs,
     keep_all,
     one_cut,
     random_edit,
@@ -20,6 +18,7 @@ from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import CUT, KEEP, LOOP_2, LOOP_4, REORDER_1, Units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
+from editorbot_core.joins import DPWeights, join_costs
 from editorbot_core.opponents import BASELINES
 from editorbot_core.songs import Song
 from editorbot_core.structure import Structure

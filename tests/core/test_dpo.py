@@ -25,7 +25,8 @@ from editorbot_core.policy_training import HeldOut, RewardPair
 from editorbot_core.rollout import sample_edits
 from editorbot_core.songs import collate
 
-SMALL = PolicyConfig(width=16, hidden=32, pair_width=8, n_layers=1, n_heads=2)
+# A reference that hardly looks ahead tries many edits, of which some are preferred.
+SMALL = PolicyConfig(width=16, hidden=32, pair_width=8, n_layers=1, n_heads=2, outlook_trust=0.05)
 QUICK = DPOConfig(batch_pairs=16, log_every=2, rollout_edits=16)
 
 

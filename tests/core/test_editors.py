@@ -5,7 +5,8 @@ import torch
 from editorbot_core.editors import SEARCH_WEIGHT, candidate_edits, policy_editor
 from editorbot_core.edits import CUT, played_units
 from editorbot_core.errors import ParameterError
-from editorbot_core.join_search import SearchWeights, edit_cost, search_edits
+from editorbot_core.join_search import edit_cost, search_edits
+from editorbot_core.joins import SearchWeights
 from editorbot_core.policy import Policy, PolicyConfig
 from editorbot_core.songs import EditBatch, collate
 

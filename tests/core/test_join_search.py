@@ -5,21 +5,19 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from editorbot_core.baselines import TOLERANCE
 from editorbot_core.beats import BeatGrid
-from editorbot_core.edits import CUT, KEEP, Units
+from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, Units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
 from editorbot_core.join_search import (
-    MAX_PLACES,
     STARTS_OF_THREE,
-    SearchWeights,
     candidate_edits,
     edit_cost,
     search_acoustic,
     search_edits,
     search_structure,
 )
+from editorbot_core.joins import MAX_PLACES, SearchWeights
 from editorbot_core.songs import Song
 from editorbot_core.structure import Structure
 
@@ -52,7 +50,7 @@ def make_song(n_bars=20, *, seed=0, pickup=0, units_of_beats=False, phrase_bars=
 
 
 def tolerance_s(song, target_s):
-    return TOLERANCE * target_s + 0.5 * float(np.median(song.unit_durations))
+    return TOLERANCE_RATIO * target_s + 0.5 * float(np.median(song.unit_durations))
 
 
 def missed_s(song, actions, target_s):

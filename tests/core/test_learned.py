@@ -224,7 +224,7 @@ def test_an_ensemble_comes_back_as_it_was_saved(tmp_path, songs):
     assert (loaded.config, loaded.metrics, loaded.model) == (SMALL, ensemble.metrics, ensemble.model)
     assert float(loaded.temperature) == pytest.approx(0.7) and not loaded.training
     raw = torch.load(tmp_path / "reward.pt", weights_only=True)
-    assert raw["kind"] == "editorbot.reward_model/1"
+    assert raw["kind"] == "editorbot.reward_model/2"
 
 
 def _damage(payload, what):

@@ -199,7 +199,7 @@ def test_pairs_are_ranked_by_disagreement(songs, pairs):
     config = RewardConfig(hidden=16, n_layers=1, n_heads=2, n_convs=0, n_members=3)
     ensemble = RewardEnsemble(config).eval()
     for member in ensemble.members:
-        member.explicit.weight.data.mul_(20)
+        member.plain_line.weight.data.mul_(20)
     ranked = rank_pairs(pairs[:30], songs, ensemble)
     assert sorted(p.pair_id for p in ranked) == sorted(p.pair_id for p in pairs[:30])
     batch = pair_batch(answers(ranked), songs)
