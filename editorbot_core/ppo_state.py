@@ -65,7 +65,7 @@ class PPOConfig:
     feature_noise: float = 0.25
     feature_dropout: float = 0.1
     whitening_edits: int = 256
-    evaluate_every: int = 10
+    evaluate_every: int = 4
     guard_drop: float = 1.0
     guard_patience: int = 3
 

@@ -124,15 +124,20 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
 
 
+JUDGED_RATIOS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8)
+
+
 class HeldOutJudge:
     """Judges a policy by its greedy edits of held-out songs.
 
-    The total reward decides which policy is the best; the quality, which no reward contains, guards it.
+    The total reward decides which policy is the best; the quality, which no reward contains, guards it. A few held-out
+    songs at one length say little, so it looks at `JUDGED_RATIOS` besides the lengths asked for.
     """
 
     def __init__(
         self, songs: Sequence[Song], ensemble: RewardEnsemble, *, ratios: Sequence[float], device: str
     ) -> None:
+        ratios = sorted({*ratios, *JUDGED_RATIOS})
         self._songs = list(songs)
         self._batch = collate(self._songs).to(device)
         self._rewards = reward_pair(ensemble, self._batch)

@@ -26,7 +26,7 @@ Log = Callable[[dict[str, float], int], None]
 # Shares of the heard part that are tried on held-out songs.
 HEARD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Nats by which the heard part has to explain held-out answers better than nothing, to count.
-_CLEAR_GAIN = 0.002
+_CLEAR_GAIN = 0.005
 
 _ECE_BINS = 10
 _TEMPERATURE_RANGE = (0.05, 20.0)
