@@ -33,10 +33,13 @@ import numba
 import numpy as np
 
 from editorbot_core.baselines import dp_unit_actions
-from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, TOLERANCE_UNITS, EditDecisionList, played_units
+from editorbot_core.beats import BeatGrid
+from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, TOLERANCE_UNITS, EditDecisionList, Units, played_units
 from editorbot_core.errors import ParameterError
+from editorbot_core.features import N_FEATURES, BeatFeatures
 from editorbot_core.joins import DPWeights, SearchWeights, cheapest_join, choose_places, cost_of_joins
 from editorbot_core.songs import Song
+from editorbot_core.structure import Structure
 
 STARTS_OF_THREE = 26
 # A phrase starts at a unit, as far as coverage is concerned, from this probability on.
@@ -495,3 +498,22 @@ def search_acoustic(song: Song, target_s: float) -> EditDecisionList:
 def search_structure(song: Song, target_s: float) -> EditDecisionList:
     """The edit of one to three joins that joins smoothly, keeps phrases whole and leaves out little."""
     return _edl(song, target_s, SearchWeights.full(), "search_structure")
+
+
+def warm_up() -> None:
+    """Compile every kernel that searching and looking ahead use, or load it from numba's cache."""
+    n_beats = 64
+    grid = BeatGrid(0.5 * np.arange(n_beats), np.arange(n_beats) % 4 + 1, 0.5 * n_beats)
+    units = Units.bars(grid)
+    values = np.random.default_rng(0).standard_normal((n_beats, N_FEATURES)).astype(np.float32)
+    structure = Structure(
+        phrase_start=np.full(units.n_units, 0.5, dtype=np.float32),
+        phase=np.full((units.n_units, 4), 0.25, dtype=np.float32),
+        cluster=np.zeros(units.n_units, dtype=np.int64),
+        confidence=1.0,
+    )
+    song = Song("", "", "", BeatFeatures(values, grid), units, structure)
+    search_edits(song, 0.5 * song.duration, weights=SearchWeights.full())
+    candidate_edits(song, 0.5 * song.duration, weights=SearchWeights.full(), n_candidates=2)
+    dp_unit_actions(song, 0.5 * song.duration)
+    assert song.outlook is not None

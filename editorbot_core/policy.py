@@ -81,6 +81,8 @@ class PolicyConfig:
             raise ParameterError(f"width must be a multiple of 2 * n_heads = {2 * self.n_heads}; got {self.width}")
         if self.kernel_size % 2 == 0 or self.chunk_units < 2 or min(self.hidden, self.pair_width, self.n_layers) < 1:
             raise ParameterError(f"kernel_size must be odd, chunk_units at least 2, widths and layers positive: {self}")
+        if not self.outlook_trust > 0:
+            raise ParameterError(f"outlook_trust must be positive; got {self.outlook_trust}")
 
 
 @dataclass(frozen=True)

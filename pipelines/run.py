@@ -5,6 +5,8 @@ Everything that is done stays done: interrupted anywhere, the same command conti
 
 import logging
 import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JOB = "main_job"
+
+_COMPILE = "from editorbot_core.join_search import warm_up; warm_up()"
 
 
 @dataclass(frozen=True)
@@ -213,9 +217,13 @@ def run_main_job(
     """The body of `editorbot run`: progress bars while it runs, a table at the end; returns the exit status."""
     started = time.monotonic()
     bars = ProgressBars()
+    # Kernels of the search are compiled once per installation: beside the analysis of the songs, not after it.
+    compiling = subprocess.Popen([sys.executable, "-c", _COMPILE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         result = run_pipeline(songs, home=home, settings=settings, progress=bars)
     finally:
+        compiling.kill()
+        compiling.wait()
         bars.close()
     say(report(result, total_s=time.monotonic() - started))
     return 0

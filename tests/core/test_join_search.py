@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from editorbot_core import baselines, join_search, joins, outlook
 from editorbot_core.beats import BeatGrid
 from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, Units
 from editorbot_core.errors import ParameterError
@@ -316,3 +317,16 @@ def test_a_lost_start_or_end_costs_as_much_as_the_worst_join(synthetic_song):
         heard = song.unit_durations[shorter == KEEP].sum()
         found = edit_cost(song, shorter, heard, weights=weights)
         assert found == pytest.approx(whole + len(lost) * weights.worst_join)
+
+
+def test_warming_up_leaves_nothing_to_compile():
+    join_search.warm_up()
+    kernels = (join_search._search, joins._nearest_pair, outlook._induction, baselines._cheapest_paths)
+    before = [len(kernel.signatures) for kernel in kernels]
+    assert min(before) >= 1
+    song = make_song(24, seed=3)
+    search_edits(song, 0.5 * song.duration, weights=SearchWeights.light(), n_best=4, min_difference=0.1)
+    candidate_edits(song, 0.6 * song.duration, weights=SearchWeights.full())
+    baselines.dp_unit_actions(song, 0.5 * song.duration)
+    assert song.outlook.join.shape == (24, 25)
+    assert [len(kernel.signatures) for kernel in kernels] == before

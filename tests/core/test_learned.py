@@ -451,3 +451,29 @@ def test_metrics_of_a_known_ensemble(trained):
     found = reward_metrics(result.ensemble, pair_batch(answers, test_songs))
     assert found["acc"] == pytest.approx(result.metrics["rm/acc_heldout"], abs=1e-6)
     assert found["ece"] == pytest.approx(result.metrics["rm/ece"], abs=1e-3)
+
+
+def test_what_the_encoder_explains_does_not_change_the_plain_part(songs):
+    torch.manual_seed(0)
+    model = RewardModel(replace(SMALL, state_dropout=0.0)).train()
+    edits = some_edits(songs)
+    states = model.encode(edits.songs)
+    assert bool((states.heard == 1).all())
+    model.score(states, edits).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        plain = name.startswith(("plain_", "join_penalty"))
+        assert (parameter.grad is None or not parameter.grad.any()) == plain, name
+
+
+def test_the_heard_part_counts_for_its_share(songs):
+    torch.manual_seed(0)
+    model = RewardModel(SMALL).eval()
+    edits = some_edits(songs)
+    raw = []
+    with torch.no_grad():
+        for share in (0.0, 0.5, 1.0):
+            model.heard_share.fill_(share)
+            scores = model.score(model.encode(edits.songs), edits)
+            raw.append(10.0 * torch.atanh(scores / 10.0))
+    assert not torch.allclose(raw[0], raw[2], atol=1e-3)
+    assert torch.allclose(raw[1], (raw[0] + raw[2]) / 2, atol=1e-3)
