@@ -212,7 +212,8 @@ def propose_pairs(
             n_before = len(pairs)
             for j in rng.permutation(len(both))[: min(_PAIRS_PER_POOL, n_pairs - len(pairs))]:
                 (first, a), (second, b) = (pool[k] for k in rng.permutation(both[int(j)]))
-                if not np.array_equal(a.actions, b.actions):
+                # Other actions may play the same order; nobody can prefer one of two edits that sound the same.
+                if a.segments != b.segments:
                     pair = EditPair.of(a, b, origin=f"{first}~{second}")
                     pairs.setdefault(pair.pair_id, pair)
             fruitless = 0 if len(pairs) > n_before else fruitless + 1
