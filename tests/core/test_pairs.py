@@ -99,6 +99,19 @@ def test_a_policys_edits_are_compared_for_their_own_target(songs):
         assert np.array_equal(side.actions, edit.actions)
 
 
+def test_edits_that_sound_the_same_are_no_pair(songs):
+    song = songs[0]
+    n = song.units.n_units
+    # The unit after the moved one is cut, so the move changes nothing that is heard.
+    plain, moved = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    plain[4:6], moved[4:6] = [KEEP, CUT], [REORDER_1, CUT]
+    own = [song.edl(actions, target_duration_s=0.9 * song.duration) for actions in (plain, moved)]
+    assert own[0].segments == own[1].segments
+    pairs = propose_pairs([song], n_pairs=200, rng=np.random.default_rng(0), policy_edits={song.track_id: own})
+    assert {"policy"} < {name for pair in pairs for name in pair.origin.split("~")}
+    assert all(pair.a.segments != pair.b.segments for pair in pairs)
+
+
 def test_policy_edits_on_other_units_are_refused(songs):
     song = songs[0]
     beats = Units.beats(song.grid.n_beats)
