@@ -3,9 +3,9 @@ an error that was foreseen.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from editorbot_core.errors import EditorBotError
+from editorbot_core.errors import EditorBotError, ParameterError
 
 
 def run_command(body: Callable[[], int | None]) -> int:
@@ -26,3 +26,18 @@ def say(line: str = "") -> None:
     """Write one line of a command's result to standard output."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def named_values(items: Iterable[str]) -> dict[str, str]:
+    """What `--set NAME=VALUE`, given any number of times, says.
+
+    Raises:
+        ParameterError: If an item has no equals sign.
+    """
+    values: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
+        values[name] = value
+    return values

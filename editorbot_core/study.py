@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from editorbot_core.baselines import Editor
-from editorbot_core.commands import run_command, say
+from editorbot_core.commands import named_values, run_command, say
 from editorbot_core.config import Config, config_to_dict, get_default_config, overridden
 from editorbot_core.devices import resolve_device
 from editorbot_core.editors import policy_editor
@@ -270,13 +270,7 @@ def _songs(folder: Path, progress: Progress, only: str = "") -> list[Song]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    settings: dict[str, str] = {}
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
-        settings[name] = value
-    config = overridden(get_default_config(), settings)
+    config = overridden(get_default_config(), named_values(arguments.set))
     bars = ProgressBars()
     try:
         study = run_study(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from editorbot_core.commands import run_command, say
+from editorbot_core.commands import named_values, run_command, say
 from editorbot_core.config import Config, config_from_dict, get_default_config, overridden
 from editorbot_core.errors import EditorBotError, ParameterError
 from editorbot_core.history import close_log, open_log
@@ -166,11 +166,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "eval_ratios": None if arguments.target is None else (arguments.target,),
     }
     settings = {name: value for name, value in named.items() if value is not None}
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
-        settings[name] = value
+    settings |= named_values(arguments.set)
     if arguments.checkpoint is not None:
         changed = sorted(set(settings) - {"total_steps"})
         if changed:

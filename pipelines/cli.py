@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from editorbot_core.commands import run_command, say
+from editorbot_core.commands import named_values, run_command, say
 from editorbot_core.errors import ParameterError
 from editorbot_core.home import home_folder
 
@@ -60,12 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from pipelines.run import run_main_job
 
-    settings: dict[str, str] = {}
-    for item in arguments.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
-        settings[name] = value
+    settings = named_values(arguments.set)
     if arguments.tracker is not None:
         settings["tracker"] = arguments.tracker
     if arguments.songs is not None and not arguments.songs.is_dir():
