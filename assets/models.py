@@ -36,7 +36,7 @@ def reference_policy(
     progress: dg.ResourceParam[Progress],
     song_library: pd.DataFrame,
 ) -> dg.MaterializeResult:
-    """The warm start: a policy that imitates the dynamic-programming editor. KL and DPO are measured from it."""
+    """The warm start: a policy that imitates the exhaustive search for joins. KL and DPO are measured from it."""
     memo = Memo(context, home, settings=("seed", "policy", "warm_start"))
     if memo.unchanged and still_there(memo):
         return memo.again()

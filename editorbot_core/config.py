@@ -38,7 +38,7 @@ class Config:
         tracker: What finds the beats, one of `trackers.TRACKERS`; a person's correction of a grid goes before it.
         reward: The reward model and its training.
         policy: The policy network.
-        warm_start: Imitation of the dynamic-programming editor.
+        warm_start: Imitation of the exhaustive search for joins.
         ppo: Proximal policy optimisation.
         dpo: Direct preference optimisation.
     """

@@ -310,7 +310,7 @@ def resumed_state(resumed: Mapping[str, Any], session: Session, material: Materi
 
 
 def new_state(session: Session, material: Material) -> State:
-    """The state before the first update: a policy that imitates the dynamic-programming editor."""
+    """The state before the first update: a policy that imitates the exhaustive search for joins."""
     config = session.config
     torch.manual_seed(config.seed)
     policy = warm_start(
