@@ -36,8 +36,8 @@ run: $(VENV)/.run  ## songs in, edited songs and a registered policy out (SONGS=
 ui: $(VENV)/.run  ## Dagster (3000), MLflow (5000) and the rating page (8000) on this machine
 	@$(BIN)/editorbot ui
 
-test: $(VENV)/.test lint  ## check style, types and layers, then run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test lint  ## check style, types and layers, then run the tests, a file at a time on every core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.test  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

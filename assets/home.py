@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TRAINING_FOLDER = "training_data"
 N_DEMO_SONGS = 24
 # What the pipeline does otherwise than `train_rlhf.py`: longer training, and doubt between ensemble members counts.
-PIPELINE_SETTINGS = {"total_steps": "300000", "ppo.n_steps": "16384", "ppo.ensemble_k": "0.5"}
+PIPELINE_SETTINGS = {"total_steps": "600000", "ppo.n_steps": "32768", "ppo.ensemble_k": "0.5"}
 
 
 @cache

@@ -63,7 +63,7 @@ def _both_sides(pairs: "PairBatch", rows: torch.Tensor) -> EditBatch:
 def pairs_digest(pairs: "PairBatch") -> str:
     """Hexadecimal SHA-256 of what the pairs are and how they were answered."""
     hasher = hashlib.sha256()
-    for name in ("song_index", "actions_a", "actions_b", "target_ratio", "label", "confidence", "weight"):
+    for name in ("song_index", "actions_a", "actions_b", "target_ratio", "label", "confidence", "strength"):
         hasher.update(getattr(pairs, name).cpu().contiguous().numpy().tobytes())
     return hasher.hexdigest()
 

@@ -226,3 +226,38 @@ def policy_editor(
         )[0]
 
     return edit
+
+
+def sampling_editor(
+    policy: Policy,
+    *,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    model: Mapping[str, object] | None = None,
+) -> Editor:
+    """An editor that takes one sample of the policy: what its training raised, where the greedy edit is one of many.
+
+    Args:
+        policy: The policy; it is moved to `device` if one is given.
+        seed: With the song and the target it decides everything.
+        device: Where to run; where the policy is by default.
+        model: Name and version written into the EDLs.
+    """
+    if device is not None:
+        policy.to(device)
+    policy.eval()
+
+    def edit(song: Song, target_s: float) -> EditDecisionList:
+        at = policy.device
+        rollout = sample_edits(
+            policy,
+            collate([song]).to(at),
+            song_index=torch.zeros(1, dtype=torch.int64, device=at),
+            target_ratio=torch.full((1,), target_s / song.duration, device=at),
+            generator=_generator(at, seed, song, target_s),
+        )
+        actions = rollout.actions[0, : song.units.n_units].cpu().numpy()
+        edl = song.edl(actions, target_duration_s=target_s, model=dict(model or {"name": "policy"}))
+        return edl.with_scores(log_prob=float(rollout.log_probs[0].sum()))
+
+    return edit

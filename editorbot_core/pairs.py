@@ -23,7 +23,7 @@ from editorbot_core.progress import Progress
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.songs import EditBatch, Song, SongBatch, collate, stack_actions
 
-# How much answers of strength 0 (a tie), 1, 2 and 3 weigh in the loss.
+# How much answers of strength 0 (a tie), 1, 2 and 3 weigh where only their sign is learned from.
 STRENGTH_WEIGHTS = (0.7, 0.7, 1.0, 1.3)
 # Edits per song and target, and pairs made of them.
 _POOL, _PAIRS_PER_POOL = 7, 8
@@ -236,7 +236,7 @@ class PairBatch:
         target_ratio: float32 (n,), asked-for duration over the song's.
         label: float32 (n,), P(a preferred): 1, 0.5 or 0.
         confidence: float32 (n,), in [0, 1].
-        weight: float32 (n,), by strength.
+        strength: int64 (n,), 0 for ties, else 1 to 3.
         source_index: int64 (n,), which of the given answers a row is.
         n_refused: Answers left out because their song is not among the songs or has other units now.
     """
@@ -248,9 +248,14 @@ class PairBatch:
     target_ratio: torch.Tensor
     label: torch.Tensor
     confidence: torch.Tensor
-    weight: torch.Tensor
+    strength: torch.Tensor
     source_index: torch.Tensor
     n_refused: int
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """How much each answer weighs where its strength says nothing else, float32 (n,)."""
+        return torch.tensor(STRENGTH_WEIGHTS, device=self.strength.device)[self.strength]
 
     def __len__(self) -> int:
         """Pairs in the batch."""
@@ -302,7 +307,7 @@ def pair_batch(preferences: Iterable[Preference], songs: Sequence[Song]) -> Pair
         target_ratio=column([p.a.target_duration_s / songs[i].duration for _, i, p in kept]),
         label=column([p.label for p in answers]),
         confidence=column([p.confidence for p in answers]),
-        weight=column([STRENGTH_WEIGHTS[p.strength] for p in answers]),
+        strength=torch.tensor([p.strength for p in answers], dtype=torch.int64),
         source_index=torch.tensor([j for j, _, _ in kept], dtype=torch.int64),
         n_refused=n_refused,
     )

@@ -19,7 +19,7 @@ from editorbot_core.baselines import Editor
 from editorbot_core.commands import named_values, run_command, say
 from editorbot_core.config import Config, config_to_dict, get_default_config, overridden
 from editorbot_core.devices import resolve_device
-from editorbot_core.editors import policy_editor
+from editorbot_core.editors import policy_editor, sampling_editor
 from editorbot_core.errors import ParameterError
 from editorbot_core.evaluation import SUMMARY_COLUMNS, bootstrap_mean, evaluate
 from editorbot_core.files import digest, read_json, write_json, write_text
@@ -33,8 +33,8 @@ from editorbot_core.rewards.learned import RewardEnsemble, load_reward
 from editorbot_core.rounds import learn_in_rounds, reward_on_songs, sampled_edits
 from editorbot_core.songs import Song
 
-OPPONENTS = ("dp_bars", "one_cut", "search_acoustic", "search_structure", "warm_start")
-LEARNED = ("warm_start", "ppo", "guided_search")
+OPPONENTS = ("dp_bars", "one_cut", "search_acoustic", "search_structure", "warm_start", "warm_start_sampled")
+LEARNED = ("warm_start", "warm_start_sampled", "ppo", "ppo_sampled", "guided_search")
 _SHOWN = (
     "quality",
     "bar_position_continues",
@@ -105,7 +105,9 @@ class Study:
                 lines.append(f"| {editor} | " + " | ".join(cells) + " |")
             lines += ["", "| wins (ties half, 95 % interval) | " + " | ".join(OPPONENTS) + " |"]
             lines.append("|---|" + "---:|" * len(OPPONENTS))
-            for editor in LEARNED[1:]:
+            for editor in LEARNED:
+                if editor in OPPONENTS:
+                    continue
                 cells = ["{:.2f} ({:.2f}-{:.2f})".format(*self.wins(editor, other, ratio)) for other in OPPONENTS]
                 lines.append(f"| {editor} | " + " | ".join(cells) + " |")
             parts.append("\n".join(lines))
@@ -201,7 +203,9 @@ def run_study(
         n_pairs.append(learned.n_answers)
         editors: dict[str, Editor] = {
             "warm_start": policy_editor(learned.reference, device=device),
+            "warm_start_sampled": sampling_editor(learned.reference, seed=seed, device=device),
             "ppo": policy_editor(learned.policy, device=device),
+            "ppo_sampled": sampling_editor(learned.policy, seed=seed, device=device),
             "guided_search": policy_editor(
                 learned.policy, reward=learned.ensemble, guided=True, seed=seed, device=device
             ),

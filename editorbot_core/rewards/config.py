@@ -36,7 +36,9 @@ class RewardConfig:
         structure_dropout: Share of the songs of a step that are shown without structure.
         state_dropout: Share of the songs of a step on which the encoder and what reads its states learn nothing: with
             answers about 95 songs it learnt those songs by heart, at ten times the cost of all else.
-        label_smoothing: Distance of the surest soft target from 0 and 1.
+        training_temperature: Score difference that is one unit of the listener's noise in training. Scores end at +-10,
+            so it says how many of these units there is room for; what calibrates is fitted afterwards.
+        label_smoothing: Share of answers, however sure, that are taken for mistakes.
         centring: Weight of the squared scores, which keeps them in the middle of the range.
         held_out_fraction: Share of the songs that validate.
     """
@@ -66,7 +68,8 @@ class RewardConfig:
     noise: float = 0.1
     structure_dropout: float = 0.05
     state_dropout: float = 0.95
-    label_smoothing: float = 0.03
+    training_temperature: float = 0.25
+    label_smoothing: float = 0.01
     centring: float = 1e-3
     held_out_fraction: float = 0.2
 
@@ -98,6 +101,7 @@ class RewardConfig:
             "noise": (0, 10),
             "structure_dropout": (0, 1),
             "state_dropout": (0, 1),
+            "training_temperature": (0.01, 10),
             "label_smoothing": (0, 0.4),
             "centring": (0, 1),
             "held_out_fraction": (0.01, 0.9),

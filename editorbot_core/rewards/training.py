@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from editorbot_core.errors import ParameterError
 from editorbot_core.files import digest
@@ -28,6 +29,11 @@ HEARD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Nats by which the heard part has to explain held-out answers better than nothing, to count.
 _CLEAR_GAIN = 0.005
 
+# A tie, and three strengths either way.
+N_ANSWERS = 7
+_FIRST_STEPS = (0.3, 2.0, 4.0)
+_THRESHOLD_LEARNING_RATE = 3e-3
+_LEAST_LIKELIHOOD = 1e-9
 _ECE_BINS = 10
 _TEMPERATURE_RANGE = (0.05, 20.0)
 
@@ -47,33 +53,66 @@ class TrainedReward:
     held_out: tuple[str, ...]
 
 
+class AnswerThresholds(nn.Module):
+    """Differences, in units of the listener's noise, from which an answer is no tie, of strength 2 and of strength 3.
+
+    They belong to the listener and are learned beside the model; nothing needs them afterwards.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_steps = nn.Parameter(torch.tensor(_FIRST_STEPS).log())
+
+    def forward(self) -> torch.Tensor:
+        """The three thresholds, rising, float32 (3,)."""
+        return self.log_steps.exp().cumsum(0)
+
+
 def preference_loss(
     scores_a: torch.Tensor,
     scores_b: torch.Tensor,
     label: torch.Tensor,
+    strength: torch.Tensor,
     confidence: torch.Tensor,
-    weight: torch.Tensor,
     *,
+    thresholds: torch.Tensor,
+    temperature: float,
     label_smoothing: float,
     centring: float,
 ) -> torch.Tensor:
-    """Loss of every pair (Bradley and Terry 1952; Christiano et al. 2017, eq. 1, with soft targets), (n,).
+    """Negative log-likelihood of every answer under a cumulative logit model of paired comparisons, (n,).
 
-    `w (BCE(ra - rb, t) + c (ra^2 + rb^2))` with `t = 0.5 + (0.5 - eps) sign conf`; sign is +1 where a is preferred, -1
-    where b is, 0 for a tie. Swapping the sides and flipping the label changes nothing.
+    A tie, and a preference of strength 1, 2 or 3 for either side, are seven answers in a row (Agresti 1992, eq. 1;
+    McCullagh 1980). With `d = (ra - rb) / temperature` towards the preferred side and thresholds `t1 < t2 < t3`, an
+    answer of strength k has probability `P = s(t[k + 1] - d) - s(t[k] - d)`, `s` the logistic function and `t4`
+    infinite, a tie `s(t1 - d) - s(-t1 - d)`. It is given by mistake with probability `e`, and then any of the seven is
+    as likely: `-ln((1 - e) P + e / 7) + c (ra^2 + rb^2)`. So an answer tells how far apart two edits are and not only
+    which is better; without strengths this is Bradley and Terry's (1952) model with ties. Swapping the sides and
+    flipping the label changes nothing.
 
     Args:
         scores_a: Scores of the first sides, (n,).
         scores_b: Scores of the second sides, (n,).
         label: P(a preferred): 1, 0.5 or 0, (n,).
-        confidence: In [0, 1], (n,).
-        weight: (n,).
-        label_smoothing: eps.
+        strength: 1-3, int64 (n,); not read for ties.
+        confidence: Of answers that are no tie, in [0, 1], (n,): `e = 1 - (1 - eps) confidence`.
+        thresholds: Positive and rising, (3,).
+        temperature: Score difference that is one unit of the listener's noise.
+        label_smoothing: eps, the `e` of ties and of answers that are sure.
         centring: c.
     """
-    target = 0.5 + (0.5 - label_smoothing) * (2.0 * label - 1.0) * confidence
-    loss = F.binary_cross_entropy_with_logits(scores_a - scores_b, target, reduction="none")
-    return weight * (loss + centring * (scores_a**2 + scores_b**2))
+    gap = (scores_a - scores_b) / temperature
+    is_tie = label == 0.5
+    gap = torch.where(is_tie, gap, gap * (2.0 * label - 1.0))
+    # edges[k] is where answers of strength k end; a preference without a strength is one of strength 1.
+    edges = F.pad(thresholds, (0, 1), value=torch.inf)
+    level = torch.where(is_tie, 0, strength.clamp(min=1))
+    above = edges[level]
+    below = torch.where(is_tie, -thresholds[0], edges[(level - 1).clamp(min=0)])
+    likelihood = torch.sigmoid(above - gap) - torch.sigmoid(below - gap)
+    mistaken = torch.where(is_tie, label_smoothing, 1.0 - (1.0 - label_smoothing) * confidence)
+    likelihood = (1.0 - mistaken) * likelihood + mistaken / N_ANSWERS
+    return centring * (scores_a**2 + scores_b**2) - likelihood.clamp(min=_LEAST_LIKELIHOOD).log()
 
 
 def hold_out(track_ids: Sequence[str], *, fraction: float, seed: int) -> tuple[str, ...]:
@@ -217,6 +256,7 @@ def _song_weights(config: RewardConfig, n_songs: int, rng: np.random.Generator) 
 
 def _step(
     members: Sequence[RewardModel],
+    thresholds: Sequence[AnswerThresholds],
     optimizers: Sequence[torch.optim.Optimizer],
     pairs: PairBatch,
     chunk: np.ndarray,
@@ -237,21 +277,24 @@ def _step(
     edits = _sides(songs, place, chosen)
     total = 0.0
     # Members share no weights, so one backward pass each is the gradient of the sum of their losses.
-    for member, optimizer, weights in zip(members, optimizers, song_weight, strict=True):
+    for member, scale, optimizer, weights in zip(members, thresholds, optimizers, song_weight, strict=True):
         states = member.encode(songs)
         # What follows the encoder costs little beside it and needs more updates than it does.
         fixed = replace(states, unit=states.unit.detach(), bound=states.bound.detach())
         for known in [fixed] * (config.head_updates - 1) + [states]:
             scores_a, scores_b = member.score(known, edits).view(2, -1)
-            loss = preference_loss(
+            losses = preference_loss(
                 scores_a,
                 scores_b,
                 chosen.label,
+                chosen.strength,
                 chosen.confidence,
-                chosen.weight * weights[chosen.song_index],
+                thresholds=scale(),
+                temperature=config.training_temperature,
                 label_smoothing=config.label_smoothing,
                 centring=config.centring,
-            ).mean()
+            )
+            loss = (weights[chosen.song_index] * losses).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(member.parameters(), config.grad_norm)
@@ -275,6 +318,7 @@ def _fit(
     weights = torch.ones((config.n_members, train.songs.n_songs), device=train.label.device)
     drawn = _song_weights(config, len(songs), rng)
     weights[:, songs] = torch.as_tensor(drawn, dtype=torch.float32, device=weights.device)
+    thresholds = [AnswerThresholds().to(train.label.device) for _ in members]
     optimizers = [
         torch.optim.AdamW(
             [
@@ -283,10 +327,11 @@ def _fit(
                     "params": [w for name, w in member.named_parameters() if not name.startswith("encoder.")],
                     "peak": config.learning_rate,
                 },
+                {"params": list(scale.parameters()), "peak": _THRESHOLD_LEARNING_RATE, "weight_decay": 0.0},
             ],
             weight_decay=config.weight_decay,
         )
-        for member in members
+        for member, scale in zip(members, thresholds, strict=True)
     ]
     per_epoch = math.ceil(len(songs) / config.songs_per_step)
     n_steps = config.epochs * per_epoch
@@ -301,7 +346,7 @@ def _fit(
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * _learning_rate(step, n_steps, config)
-            losses.append(_step(members, optimizers, train, chunk, weights, config, rng))
+            losses.append(_step(members, thresholds, optimizers, train, chunk, weights, config, rng))
             step += 1
         epoch_loss = float(np.mean(losses))
         gaps = []

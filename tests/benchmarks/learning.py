@@ -221,13 +221,19 @@ def _random_pairs(songs: SongBatch, n_per_song: int) -> PairBatch:
         target_ratio=a.target_ratio,
         label=(torch.rand(n, generator=generator) < 0.5).float(),
         confidence=torch.ones(n),
-        weight=torch.ones(n),
+        strength=torch.full((n,), 2),
         source_index=torch.arange(n),
         n_refused=0,
     )
 
 
-def _plain_step(model: RewardModel, optimizer: torch.optim.Optimizer, pairs: PairBatch, at_once: int) -> float:
+def _plain_step(
+    model: RewardModel,
+    scale: training.AnswerThresholds,
+    optimizer: torch.optim.Optimizer,
+    pairs: PairBatch,
+    at_once: int,
+) -> float:
     """One update on all pairs in which every side of every pair is a padded row of its own; the loss."""
     config, total = model.config, 0.0
     optimizer.zero_grad(set_to_none=True)
@@ -241,8 +247,10 @@ def _plain_step(model: RewardModel, optimizer: torch.optim.Optimizer, pairs: Pai
         loss = training.preference_loss(
             *scores,
             part.label,
+            part.strength,
             part.confidence,
-            part.weight,
+            thresholds=scale(),
+            temperature=config.training_temperature,
             label_smoothing=config.label_smoothing,
             centring=config.centring,
         ).sum() / len(pairs)
@@ -265,17 +273,17 @@ def reward_training(bench: Bench) -> Sequence[Row]:
     rng = np.random.default_rng(0)
     weight = torch.ones((1, 1))
     with _one_thread():
-        models = {}
+        models, scale = {}, training.AnswerThresholds()
         for name in ("ours", "theirs"):
             torch.manual_seed(0)
             model = RewardModel(config).train()
-            models[name] = model, torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
+            models[name] = model, scale, torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
         losses: dict[str, list[float]] = {name: [] for name in models}
 
         def ours() -> None:
-            model, optimizer = models["ours"]
+            model, scale, optimizer = models["ours"]
             chunk = np.zeros(1, dtype=np.int64)
-            losses["ours"].append(training._step([model], [optimizer], pairs, chunk, weight, config, rng))
+            losses["ours"].append(training._step([model], [scale], [optimizer], pairs, chunk, weight, config, rng))
 
         def theirs() -> None:
             losses["theirs"].append(_plain_step(*models["theirs"], pairs, at_once=8))

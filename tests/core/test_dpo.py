@@ -72,7 +72,7 @@ def made_pairs(reference, batch, *, n, seed):
         target_ratio=ratio,
         label=(a > b).float(),
         confidence=torch.ones(n),
-        weight=torch.ones(n),
+        strength=torch.full((n,), 2),
         source_index=torch.arange(n),
         n_refused=0,
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from editorbot_core.editors import SEARCH_WEIGHT, candidate_edits, policy_editor
+from editorbot_core.editors import SEARCH_WEIGHT, candidate_edits, policy_editor, sampling_editor
 from editorbot_core.edits import CUT, played_units
 from editorbot_core.errors import ParameterError
 from editorbot_core.join_search import edit_cost, search_edits
@@ -40,6 +40,14 @@ def test_the_edit_has_the_length_that_was_asked_for(policy, song, share):
     assert edl.target_duration_s == target_s
     assert dict(edl.model) == {"name": "p", "version": "7"}
     assert abs(edl.duration_s - target_s) <= tolerance_s(song, target_s)
+
+
+def test_a_sample_depends_on_its_seed_and_keeps_the_length(policy, song):
+    target_s = 0.5 * song.duration
+    edls = [sampling_editor(policy, seed=seed)(song, target_s) for seed in (0, 0, 1, 2)]
+    assert np.array_equal(edls[0].actions, edls[1].actions)
+    assert len({edl.actions.tobytes() for edl in edls}) > 1
+    assert all(abs(edl.duration_s - target_s) <= tolerance_s(song, target_s) for edl in edls)
 
 
 def test_candidates_sound_different_and_come_best_first(policy, song):

@@ -22,6 +22,7 @@ from editorbot_core.rewards.learned import (
     saturated_share,
 )
 from editorbot_core.rewards.training import (
+    AnswerThresholds,
     expected_calibration_error,
     fit_temperature,
     hold_out,
@@ -306,26 +307,78 @@ def test_saturation_is_the_share_near_either_end():
     assert saturated_share(torch.zeros(0)) == 0.0
 
 
+_SETTINGS = {
+    "thresholds": torch.tensor([0.5, 2.0, 4.0]),
+    "temperature": 0.25,
+    "label_smoothing": 0.03,
+    "centring": 1e-3,
+}
+
+
 def test_the_loss_does_not_care_which_side_is_a():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 50, generator=generator)
     label = torch.tensor([1.0, 0.5, 0.0]).repeat(17)[:50]
-    confidence, weight = torch.rand(2, 50, generator=generator)
-    settings = {"label_smoothing": 0.03, "centring": 1e-3}
-    one = preference_loss(a, b, label, confidence, weight, **settings)
-    other = preference_loss(b, a, 1 - label, confidence, weight, **settings)
+    confidence = torch.rand(50, generator=generator)
+    strength = torch.randint(1, 4, (50,), generator=generator) * (label != 0.5)
+    one = preference_loss(a, b, label, strength, confidence, **_SETTINGS)
+    other = preference_loss(b, a, 1 - label, strength, confidence, **_SETTINGS)
     assert torch.allclose(one, other, atol=1e-6)
 
 
+def test_the_seven_answers_are_all_there_are():
+    a, b = torch.full((7,), 0.4), torch.zeros(7)
+    label = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0])
+    strength = torch.tensor([3, 2, 1, 0, 1, 2, 3])
+    for confidence in (1.0, 0.4):
+        settings = _SETTINGS | {"centring": 0.0}
+        loss = preference_loss(a, b, label, strength, torch.full((7,), confidence), **settings)
+        doubt = 1.0 - 0.97 * torch.tensor([confidence] * 3 + [1.0] + [confidence] * 3)
+        likelihood = ((-loss).exp() - doubt / 7) / (1 - doubt)
+        assert float(likelihood.sum()) == pytest.approx(1.0, abs=1e-5)
+
+
 def test_the_loss_by_hand():
-    one = torch.tensor([1.0])
-    # Equal scores: ln 2 whatever the target. Gap 2, target 0.5 + 0.47 * 0.5 = 0.735: ln(1 + e^-2) + 0.265 * 2.
-    equal = preference_loss(0 * one, 0 * one, one, one, 1.3 * one, label_smoothing=0.03, centring=0.0)
-    assert float(equal) == pytest.approx(1.3 * np.log(2))
-    sure = preference_loss(2 * one, 0 * one, one, 0.5 * one, one, label_smoothing=0.03, centring=0.01)
-    assert float(sure) == pytest.approx(np.log1p(np.exp(-2)) + 0.265 * 2 + 0.04, abs=1e-6)
-    tie = preference_loss(2 * one, 0 * one, 0.5 * one, one, one, label_smoothing=0.03, centring=0.0)
-    assert float(tie) == pytest.approx(np.log1p(np.exp(-2)) + 0.5 * 2, abs=1e-6)
+    def loss(a: float, label: float, strength: int, confidence: float = 1.0, **changed: float) -> float:
+        settings = _SETTINGS | {"temperature": 2.0, "label_smoothing": 0.0, "centring": 0.0} | changed
+        sides = torch.tensor([[a], [0.0]])
+        found = preference_loss(
+            *sides, torch.tensor([label]), torch.tensor([strength]), torch.tensor([confidence]), **settings
+        )
+        return float(found)
+
+    def s(x: float) -> float:
+        return 1.0 / (1.0 + np.exp(-x))
+
+    # A gap of 2 at temperature 2 is 1; thresholds 0.5, 2 and 4.
+    assert loss(2.0, 1.0, 1) == pytest.approx(-np.log(s(1.0) - s(-0.5)), abs=1e-6)
+    assert loss(2.0, 1.0, 3) == pytest.approx(-np.log(1.0 - s(3.0)), abs=1e-5)
+    assert loss(2.0, 0.0, 2) == pytest.approx(-np.log(s(5.0) - s(3.0)), abs=1e-5)
+    assert loss(2.0, 0.5, 0) == pytest.approx(-np.log(s(-0.5) - s(-1.5)), abs=1e-6)
+    # A preference without a strength is a slight one.
+    assert loss(2.0, 1.0, 0) == loss(2.0, 1.0, 1)
+    doubted = 0.97 * 0.5 * (s(1.0) - s(-0.5)) + (1 - 0.97 * 0.5) / 7
+    assert loss(2.0, 1.0, 1, 0.5, label_smoothing=0.03, centring=0.01) == pytest.approx(
+        0.04 - np.log(doubted), abs=1e-6
+    )
+
+
+def test_the_thresholds_that_made_the_answers_are_found():
+    generator = torch.Generator().manual_seed(0)
+    gap = 3.0 * torch.randn(20_000, generator=generator)
+    noise = torch.rand(20_000, generator=generator)
+    perceived = gap + (noise / (1 - noise)).log()
+    strength = torch.bucketize(perceived.abs(), torch.tensor([0.4, 1.5, 5.0]))
+    label = torch.where(strength == 0, 0.5, (perceived > 0).float())
+    scale = AnswerThresholds()
+    optimizer = torch.optim.Adam(scale.parameters(), lr=0.05)
+    for _ in range(150):
+        settings = {"thresholds": scale(), "temperature": 1.0, "label_smoothing": 0.0, "centring": 0.0}
+        loss = preference_loss(gap, 0 * gap, label, strength, torch.ones_like(gap), **settings).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert scale().tolist() == pytest.approx([0.4, 1.5, 5.0], rel=0.06)
 
 
 def test_the_temperature_that_made_the_labels_is_found():
