@@ -44,7 +44,7 @@ def test_the_edit_has_the_length_that_was_asked_for(policy, song, share):
 
 def test_a_sample_depends_on_its_seed_and_keeps_the_length(policy, song):
     target_s = 0.5 * song.duration
-    edls = [sampling_editor(policy, seed=seed)(song, target_s) for seed in (0, 0, 1, 2)]
+    edls = [sampling_editor(policy, seed=seed)(song, target_s) for seed in (0, *range(8))]
     assert np.array_equal(edls[0].actions, edls[1].actions)
     assert len({edl.actions.tobytes() for edl in edls}) > 1
     assert all(abs(edl.duration_s - target_s) <= tolerance_s(song, target_s) for edl in edls)
