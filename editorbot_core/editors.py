@@ -1,8 +1,8 @@
 """Editors that a policy drives: a song and a target length in seconds to an edit decision list.
 
-A *guided* editor chooses among the policy's edits and those of an exhaustive search for joins, by the learned reward
-less `SEARCH_WEIGHT` times what the search charges. A reward alone, asked for the best of hundreds, finds the edit it is
-most wrong about; the search's cost is a prior that keeps it among edits that are sound.
+A *guided* editor chooses among the policy's edits and those of an exhaustive search for joins, by the learned reward in
+calibrated log-odds less `SEARCH_WEIGHT` times what the search charges. A reward alone, asked for the best of hundreds,
+finds the edit it is most wrong about; the search's cost is a prior that keeps it among edits that are sound.
 
 The same policy, song, target and seed give the same edit, whatever was edited before.
 """
@@ -30,7 +30,8 @@ RewardFunction = Callable[[EditBatch], torch.Tensor]
 _OVERSAMPLING = 2
 # What a guided editor looks at: samples of the policy, and searched edits by what the search is told to mind.
 GUIDED_SAMPLES = 16
-# On 24 songs that the reward was not trained on, values from 1.5 to 2.5 gave the best edits.
+# Nats per unit of cost. On 30 songs that the reward was not trained on, values from 0.5 to 100 came within 1.2 points
+# of quality; the lower ones pleased the listener more, the higher ones sounded smoother.
 SEARCH_WEIGHT = 2.0
 _SEARCHED = ((SearchWeights.full(), 160), (SearchWeights.light(), 64), (SearchWeights.acoustic(), 32))
 # Share of the units that two candidates handed to a person treat differently.
@@ -140,7 +141,8 @@ def candidate_edits(
         song: What to edit.
         target_s: Duration asked for, s.
         n: How many candidates, at least 1.
-        reward: Ranks them; without one, the policy's log-probability does.
+        reward: Ranks them; without one, the policy's log-probability does. Its `temperature`, if it has one, turns
+            differences of rewards into log-odds.
         guided: Choose also among the edits of an exhaustive search, by the reward and the cost of the search; needs a
             reward. The edits then differ in at least 4 % of the units.
         seed: Of the samples.
@@ -163,7 +165,10 @@ def candidate_edits(
         if guided:
             candidates = _with_searched(policy, song, target_s, candidates)
         rewards = reward(candidates.edits) if reward is not None else None
-    ranking = candidates.log_probs if rewards is None else rewards - SEARCH_WEIGHT * candidates.costs
+    log_odds_per_reward = 1.0 / float(getattr(reward, "temperature", 1.0))
+    ranking = (
+        candidates.log_probs if rewards is None else log_odds_per_reward * rewards - SEARCH_WEIGHT * candidates.costs
+    )
     order = ranking.argsort(descending=True, stable=True).tolist()
     if guided:
         order = _apart(order, candidates.edits.actions[:, : song.units.n_units], n)

@@ -140,6 +140,20 @@ def test_guided_candidates_differ_clearly_and_come_best_first(policy, synthetic_
     assert all(np.isfinite(edl.scores["log_prob"]) for edl in edls)
 
 
+def test_a_reward_with_a_temperature_guides_by_its_log_odds(policy, song):
+    class Warm:
+        temperature = torch.tensor(2.0**-10)
+
+        def __call__(self, edits):
+            return 2.0**-10 * late_units(edits)
+
+    target_s = 0.6 * song.duration
+    plain, warm = (candidate_edits(policy, song, target_s, n=3, reward=r, guided=True) for r in (late_units, Warm()))
+    assert [edl.actions.tobytes() for edl in plain] == [edl.actions.tobytes() for edl in warm]
+    cold = candidate_edits(policy, song, target_s, n=3, reward=lambda edits: 2.0**-10 * late_units(edits), guided=True)
+    assert [edl.actions.tobytes() for edl in plain] != [edl.actions.tobytes() for edl in cold]
+
+
 def test_songs_that_must_grow_are_guided_too(policy, song):
     edl = policy_editor(policy, reward=late_units, guided=True)(song, 1.2 * song.duration)
     assert abs(edl.duration_s - 1.2 * song.duration) <= tolerance_s(song, 1.2 * song.duration)
