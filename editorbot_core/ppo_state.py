@@ -44,7 +44,7 @@ class PPOConfig:
     """
 
     n_steps: int = 8192
-    samples_per_song: int = 16
+    samples_per_song: int = 8
     epochs: int = 2
     n_minibatches: int = 8
     accumulation_steps: int = 1

@@ -152,7 +152,8 @@ def ppo(bench: Bench) -> Sequence[Row]:
 
     songs = _songs()
     batch = collate(songs)
-    config = PPOConfig()
+    # As many beats an iteration as the pipeline decides.
+    config = PPOConfig(n_steps=32_768)
     reward = _Counting(dense_reward)
     rewards = RewardPair(reward, _no_reward)
     with _one_thread():
