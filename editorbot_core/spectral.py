@@ -52,12 +52,14 @@ from editorbot_core.lanes import (
 
 _HALF = N_FFT // 2
 _BLOCK_FRAMES = 64
+_HELD_BLOCKS = 64
+_OVERLAP_HOPS = N_FFT // HOP_LENGTH - 1
 _TUNING_FRAMES = int(600 * FRAME_RATE)
 _ONSET_DELAY = 1 + N_FFT // (2 * HOP_LENGTH)
 _POWER_FLOOR = 1e-10
 _TOP_DB = 80.0
 _CHUNK_FRAMES = 4_096
-_GROWTH_BYTES = 2**21
+_GROWTH_ROWS = 2_048
 _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
 _N_SCALARS = 5
@@ -399,9 +401,8 @@ class _Rows:
     def extend(self, n: int) -> np.ndarray:
         """The next `n` rows, to be filled before the next call."""
         if self._used + n > len(self._array):
-            width = self._array.shape[1]
-            more = max(n, self._used // 8, _GROWTH_BYTES // (width * self._array.itemsize))
-            self._array.resize((self._used + more, width), refcheck=False)
+            more = max(n, self._used // 8, _GROWTH_ROWS)
+            self._array.resize((self._used + more, self._array.shape[1]), refcheck=False)
         self._used += n
         return self._array[self._used - n : self._used]
 
@@ -418,7 +419,9 @@ class FrameAnalyser:
     """Computes `FrameFeatures` from mono samples at 22,050 Hz that arrive in pieces of any length."""
 
     def __init__(self) -> None:
-        self._pending = np.zeros(_HALF, dtype=np.float32)
+        # Samples of the next block of frames, of which the first half a frame lies before the start.
+        self._pending = np.zeros((_BLOCK_FRAMES + _OVERLAP_HOPS) * HOP_LENGTH, dtype=np.float32)
+        self._n_pending = _HALF
         self._n_samples = 0
         self._n_frames = 0
         self._peak = 0.0
@@ -426,11 +429,12 @@ class FrameAnalyser:
         self._peaks, self._valleys = _Rows(N_CONTRAST, np.float32), _Rows(N_CONTRAST, np.float32)
         self._mel, self._chroma = _Rows(N_MELS, np.float32), _Rows(12, np.float32)
         self._registers = _Rows(12 * len(REGISTERS), np.float32)
-        self._hops = np.zeros((HOP_LENGTH, _BLOCK_FRAMES + N_FFT // HOP_LENGTH - 1), dtype=np.float32)
+        self._hops = np.zeros((HOP_LENGTH, _BLOCK_FRAMES + _OVERLAP_HOPS), dtype=np.float32)
         self._transform = (*tables(), *workspace())
         self._block = _new_block()
-        # Powers of blocks that wait until the tuning is known.
+        # Powers of blocks that wait until the tuning is known, many in one piece of memory.
         self._held_power: list[np.ndarray] = []
+        self._room = np.empty((0, N_BINS, _BLOCK_FRAMES), dtype=np.float32)
         self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
         self._tuning: float | None = None
         self._chroma_filters = np.empty((0, 0), dtype=np.float32)
@@ -442,9 +446,13 @@ class FrameAnalyser:
             return
         self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
         self._n_samples += len(samples)
-        self._pending = np.concatenate([self._pending, samples])
-        n_frames = max((len(self._pending) - N_FFT) // HOP_LENGTH + 1, 0)
-        self._process(n_frames // _BLOCK_FRAMES * _BLOCK_FRAMES)
+        while len(samples):
+            taken = samples[: len(self._pending) - self._n_pending]
+            self._pending[self._n_pending : self._n_pending + len(taken)] = taken
+            self._n_pending += len(taken)
+            samples = samples[len(taken) :]
+            if self._n_pending == len(self._pending):
+                self._process_block(_BLOCK_FRAMES)
 
     def finish(self, *, duration_s: float | None = None) -> FrameFeatures:
         """The features of all that was pushed; at least one sample must have been.
@@ -452,9 +460,10 @@ class FrameAnalyser:
         Args:
             duration_s: Length of the audio before it was resampled, s; None for that of the samples pushed.
         """
-        self._pending = np.concatenate([self._pending, np.zeros(N_FFT, dtype=np.float32)])
-        n_frames = 1 + self._n_samples // HOP_LENGTH
-        self._process(n_frames - self._n_frames)
+        self._pending[self._n_pending :] = 0.0
+        # Where the block is nearly full, the zeros after the end make a frame of the next.
+        while (n_frames := 1 + self._n_samples // HOP_LENGTH - self._n_frames) > 0:
+            self._process_block(min(n_frames, _BLOCK_FRAMES))
         if self._tuning is None:
             self._tuning = self._settle_tuning()
         scalars, samples, mel = self._scalars.take(), self._samples.take(), self._mel.take()
@@ -479,20 +488,12 @@ class FrameAnalyser:
             loudness_db=integrated_loudness(scalars[:, 4]),
         )
 
-    def _process(self, n_frames: int) -> None:
-        """Analyse the first `n_frames` frames of the pending samples and drop what no later frame needs."""
-        for start in range(0, n_frames, _BLOCK_FRAMES):
-            n = min(_BLOCK_FRAMES, n_frames - start)
-            first = start * HOP_LENGTH
-            self._process_block(self._pending[first : first + (n - 1) * HOP_LENGTH + N_FFT], n)
-        self._pending = self._pending[n_frames * HOP_LENGTH :]
-
-    def _process_block(self, samples: np.ndarray, n: int) -> None:
-        _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, self._samples.extend(n))
-        _hops(samples, self._hops)
-        block = self._block
-        if self._tuning is None:
-            block = block._replace(power=np.empty((N_BINS, _BLOCK_FRAMES), dtype=np.float32))
+    def _process_block(self, n: int) -> None:
+        """Analyse the first `n` frames of the pending samples and drop the samples of a block."""
+        start = self._n_frames * HOP_LENGTH
+        _sample_statistics(self._pending, n, start, self._n_samples, self._samples.extend(n))
+        _hops(self._pending, self._hops)
+        block = self._block if self._tuning is not None else self._block._replace(power=self._room_for_power())
         _analyse_block(
             self._hops,
             n,
@@ -508,6 +509,10 @@ class FrameAnalyser:
         self._peaks.extend(n)[:] = block.peaks[:, :n].T
         self._valleys.extend(n)[:] = block.valleys[:, :n].T
         self._n_frames += n
+        kept = _OVERLAP_HOPS * HOP_LENGTH
+        self._pending[:kept] = self._pending[-kept:]
+        self._pending[kept:] = 0.0
+        self._n_pending = kept
         power = block.power[:, :n]
         if self._tuning is not None:
             self._add_chroma(power)
@@ -516,10 +521,19 @@ class FrameAnalyser:
         if self._n_frames >= _TUNING_FRAMES:
             self._tuning = self._settle_tuning()
 
+    def _room_for_power(self) -> np.ndarray:
+        """An array for the powers of a block (1025, 64)."""
+        place = len(self._held_power) % _HELD_BLOCKS
+        if place == 0:
+            # Large arrays live in large pages, which the system hands out far more quickly.
+            self._room = np.empty((_HELD_BLOCKS, N_BINS, _BLOCK_FRAMES), dtype=np.float32)
+        return self._room[place]
+
     def _settle_tuning(self) -> float:
         tuning = _tuning_of_histogram(self._tuning_histogram)
         self._chroma_filters = chroma_filters(tuning).astype(np.float32)
         self._register_filters = register_filters(tuning)
+        self._room = self._room[:0].copy()
         self._held_power.reverse()
         while self._held_power:
             self._add_chroma(self._held_power.pop())
