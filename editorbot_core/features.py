@@ -22,7 +22,7 @@ from editorbot_core.errors import AudioError, EditorBotError, FormatError, Param
 from editorbot_core.feature_columns import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
 from editorbot_core.files import atomic_path
 from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
-from editorbot_core.spectral import FrameAnalyser, FrameFeatures
+from editorbot_core.spectral import FrameAnalyser, FrameFeatures, sums_from
 from editorbot_core.stems import STEM_NAMES, stem_frames
 from editorbot_core.trackers import DEFAULT_TRACKER, find_beats, needs_samples
 from editorbot_core.tracking import TRACKER, band_onsets, track_beats
@@ -118,8 +118,8 @@ def _grid_columns(grid: BeatGrid) -> np.ndarray:
 def _stem_columns(frames: FrameFeatures, first: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Energy, centroid and energy share of every pseudo-stem, (n_beats, 12)."""
     stems = stem_frames(frames.mel)
-    power = np.add.reduceat(stems.power, first, axis=0, dtype=np.float64) / counts
-    moment = np.add.reduceat(stems.centroid_power, first, axis=0, dtype=np.float64) / counts
+    power = sums_from(stems.power, first) / counts
+    moment = sums_from(stems.centroid_power, first) / counts
     columns = np.zeros((len(first), len(STEM_NAMES), 3))
     columns[:, :, 0] = np.sqrt(np.maximum(power, 0.0))
     columns[:, :, 1] = np.where(power > _NO_POWER, moment / np.maximum(power, _NO_POWER), 0.0)
@@ -143,8 +143,8 @@ def mix_columns(frames: FrameFeatures, grid: BeatGrid) -> np.ndarray:
         frames.mfcc_delta,
         frames.chroma,
     )
-    means = [np.add.reduceat(rows.reshape(len(rows), -1), first, axis=0, dtype=np.float64) for rows in per_frame]
-    spectral = np.concatenate(means, axis=1) / counts
+    sums = [sums_from(rows.reshape(len(rows), -1), first) for rows in per_frame]
+    spectral = np.concatenate(sums, axis=1) / counts
     return np.concatenate([spectral, np.diff(spectral, axis=0, prepend=spectral[:1]), _grid_columns(grid)], axis=1)
 
 

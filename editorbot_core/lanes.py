@@ -1,6 +1,6 @@
 """Vectors for numba kernels: one operation on several numbers side by side, whatever the compiler makes of the loop.
 
-A kernel loads `LANES` neighbours of a contiguous array, computes with `+`, `-`, `*` and the functions below, and stores
+A kernel loads `LANES` neighbours of a contiguous array, computes with `+`, `-`, `*`, `/` and the functions below, and stores
 them. Other operands of an operator may be scalars. Indices count elements of the flat array and are not checked.
 Multiplications and additions may be fused.
 """
@@ -143,6 +143,7 @@ def _operator(emit: Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value], symb
 _operator(lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS), operator.add)
 _operator(lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS), operator.sub)
 _operator(lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS), operator.mul)
+_operator(lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS), operator.truediv)
 
 
 def _select(symbol: str) -> Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]:
@@ -203,11 +204,29 @@ mantissa = _unary(_mantissa)
 
 
 @intrinsic
-def fill(typing_context: Any, value: types.Float) -> Any:
-    """A vector of `LANES` equal numbers."""
-    lanes = Lanes(LANES, value)
+def choose_if_less(typing_context: Any, a: Lanes, b: Lanes, chosen: Lanes, other: Lanes) -> Any:
+    """Lane by lane, `chosen` where a < b, and `other` elsewhere."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        return constant(builder, llvm_type(lanes), arguments[0])
+        a, b, chosen, other = arguments
+        return builder.select(builder.fcmp_ordered("<", a, b), chosen, other)
 
-    return lanes(value), generate
+    return chosen(a, b, chosen, other), generate
+
+
+def _filler(n: int) -> Any:
+    @intrinsic
+    def fill(typing_context: Any, value: types.Float) -> Any:
+        lanes = Lanes(n, value)
+
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            return constant(builder, llvm_type(lanes), arguments[0])
+
+        return lanes(value), generate
+
+    return fill
+
+
+# Equal numbers, of the scalar's type.
+fill = _filler(LANES)
+fill_many = _filler(WIDE_LANES)

@@ -58,7 +58,7 @@ _TUNING_FRAMES = int(600 * FRAME_RATE)
 _ONSET_DELAY = 1 + N_FFT // (2 * HOP_LENGTH)
 _POWER_FLOOR = 1e-10
 _TOP_DB = 80.0
-_CHUNK_FRAMES = 4_096
+_CHUNK_FRAMES = 1_024
 _GROWTH_ROWS = 2_048
 _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
@@ -389,6 +389,30 @@ def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples
             crossings += inner[j] + edge[j]
         scalars[t, 0] = np.sqrt(total / N_FFT)
         scalars[t, 1] = crossings / N_FFT
+
+
+@njit(cache=True, nogil=True)
+def _sums_from(rows: np.ndarray, first: np.ndarray, sums: np.ndarray) -> None:
+    for i in range(len(first)):
+        end = max(first[i + 1] if i + 1 < len(first) else len(rows), first[i] + 1)
+        for t in range(first[i], end):
+            for k in range(rows.shape[1]):
+                sums[i, k] += rows[t, k]
+
+
+def sums_from(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Sums of the rows from each of `first` to the next, the last to the end; at least one row each.
+
+    Args:
+        rows: float32 or float64 (n, ...).
+        first: int64 (k,), in order, from 0 to n - 1.
+
+    Returns:
+        float64 (k, ...).
+    """
+    sums = np.zeros((len(first), rows[0].size))
+    _sums_from(np.ascontiguousarray(rows).reshape(len(rows), -1), first, sums)
+    return sums.reshape(len(first), *rows.shape[1:])
 
 
 class _Rows:

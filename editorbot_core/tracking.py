@@ -30,7 +30,8 @@ from editorbot_core.grid_ranking import (
     reading_features,
     reading_probabilities,
 )
-from editorbot_core.spectral import FrameFeatures
+from editorbot_core.lanes import LANES, choose_if_less, fill, load, maximum, store
+from editorbot_core.spectral import FrameFeatures, sums_from
 
 TRACKER = "semi-markov-2"
 
@@ -38,7 +39,7 @@ ACTIVATION_RATE = 2 * FRAME_RATE
 BAND_EDGES = (0, 8, 20, 36, 60, 90, N_MELS)
 _PERIODICITY_WINDOW_S = 10.0
 _PHASE_WINDOW_S = 15.0
-_CHUNK_FRAMES = 4_096
+_CHUNK_FRAMES = 1_024
 # Most frames of the activation by which an interval differs from the one before.
 _MAX_STEP = 6
 
@@ -181,8 +182,9 @@ def _best_path(
     coming = np.empty((n_rows, n_intervals))
     # Steps from the interval before, from 0 to 2 max_step; -1 where the path begins.
     origin = np.full((n_frames, n_intervals), -1, dtype=np.int8)
-    value = np.full(n_intervals + 2 * max_step, -np.inf)
-    best, chosen = np.empty(n_intervals), np.empty(n_intervals)
+    width = step_cost.shape[1]
+    value = np.full(width + 2 * max_step, -np.inf)
+    best, chosen = np.empty(width), np.empty(width)
     best_end, best_frame, best_interval = -np.inf, 0, 0
     row = -1
     for t in range(n_frames):
@@ -197,15 +199,14 @@ def _best_path(
                 ending = value[max_step + k] + off_beat_sums[n_frames] - off_beat_sums[t + 1]
                 if t + intervals[k] >= n_frames and ending > best_end:
                     best_end, best_frame, best_interval = ending, t, k
-        # Steps outside, intervals inside: neighbours in memory are compared side by side.
-        best[:] = -np.inf
-        chosen[:] = 0.0
-        for i in range(n_steps):
-            for k in range(n_intervals):
-                stepped = value[k + i] - step_cost[i, k]
-                better = stepped > best[k]
-                best[k] = stepped if better else best[k]
-                chosen[k] = i if better else chosen[k]
+        for k in range(0, width, LANES):
+            greatest, step = fill(-np.inf), fill(0.0)
+            for i in range(n_steps):
+                stepped = load(value, k + i) - load(step_cost, i * width + k)
+                step = choose_if_less(greatest, stepped, fill(np.float64(i)), step)
+                greatest = maximum(greatest, stepped)
+            store(best, k, greatest)
+            store(chosen, k, step)
         for k in range(n_intervals):
             later = row + intervals[k]
             coming[later if later < n_rows else later - n_rows, k] = best[k]
@@ -236,8 +237,10 @@ def beat_frames(activation: np.ndarray, *, config: TrackerConfig) -> np.ndarray:
     score = config.prior_weight * prior
     score += config.periodicity_weight * np.log(periodicity / max(periodicity.max(), 1e-12) + 0.02)
     before = intervals + np.arange(-_MAX_STEP, _MAX_STEP + 1)[:, None]
-    change = np.log(before / intervals) ** 2 * config.tempo_change_cost
-    change[(before < intervals[0]) | (before > intervals[-1])] = np.inf
+    change = np.full((len(before), -(-len(intervals) // LANES) * LANES), np.inf)
+    costs = np.log(before / intervals) ** 2 * config.tempo_change_cost
+    allowed = (before >= intervals[0]) & (before <= intervals[-1])
+    change[:, : len(intervals)] = np.where(allowed, costs, np.inf)
     between = np.log((1 - activation) / config.non_beat_share)
     sums = np.concatenate([[0.0], np.cumsum(between)])
     return np.asarray(_best_path(np.log(activation), sums, intervals, score, change))
@@ -251,15 +254,15 @@ def _instants(times: np.ndarray, frames: FrameFeatures, onsets: np.ndarray, *, c
     """Sums of frame features from each of `times` to the next, the last to the end of the audio."""
     first = np.minimum(np.round(times * FRAME_RATE).astype(np.int64), frames.n_frames - 1)
     edges = np.append(first, frames.n_frames)
-    timbre = np.empty((len(first), N_MELS), dtype=np.float32)
+    timbre = np.empty((len(first), N_MELS))
     # Whole intervals per block, about a minute at a time.
     per_block = 256
     blocks = range(0, len(first), per_block)
     bounds = [(int(edges[i]), int(max(edges[min(i + per_block, len(first))], edges[i] + 1))) for i in blocks]
     for i, level in zip(blocks, _levels(frames.mel, bounds, compression), strict=True):
-        timbre[i : i + per_block] = np.add.reduceat(level, first[i : i + per_block] - first[i], axis=0)
+        timbre[i : i + per_block] = sums_from(level, first[i : i + per_block] - first[i])
     around = np.clip(first[:, None] + np.arange(-2, 4)[None], 0, frames.n_frames - 1)
-    return Instants(times, np.add.reduceat(frames.chroma, first, axis=0), timbre, onsets[around].max(axis=1))
+    return Instants(times, sums_from(frames.chroma, first), timbre, onsets[around].max(axis=1))
 
 
 def bar_evidence(chosen: np.ndarray, sums: Instants) -> np.ndarray:
@@ -269,8 +272,8 @@ def bar_evidence(chosen: np.ndarray, sums: Instants) -> np.ndarray:
         chosen: The beats, as indices into `sums.times`, int64 (n_beats,), rising.
         sums: Of the beats and midpoints.
     """
-    chroma = np.add.reduceat(sums.chroma, chosen, axis=0)
-    timbre = np.add.reduceat(sums.timbre, chosen, axis=0)
+    chroma = sums_from(sums.chroma, chosen)
+    timbre = sums_from(sums.timbre, chosen)
     onsets = sums.onsets[chosen]
     return _standardise(
         _standardise(cosine_novelty(chroma))
