@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
 from editorbot_core.filterbanks import HOP_LENGTH, N_BINS, N_FFT, hann_window
-from editorbot_core.lanes import LANES, constant, load, load_at, pointer_to, store, store_at
+from editorbot_core.lanes import LANES, constant, intrinsic, load, load_at, pointer_to, store, store_at
 
 _SIDE = 32
 _N_COMPLEX = _SIDE * _SIDE
@@ -142,7 +141,7 @@ def _transform_row(typing_context: Any, real: types.Array, imaginary: types.Arra
         start = builder.mul(arguments[2], number(_ROW))
         places = [builder.add(start, number(i * LANES)) for i in range(_SIDE)]
         values = [tuple(load_at(builder, pointer, place, LANES) for pointer in pointers) for place in places]
-        for place, value in zip(places, _Emitter(builder).transform(values), strict=True):  # type: ignore[arg-type]
+        for place, value in zip(places, _Emitter(builder).transform(values), strict=True):
             for pointer, part in zip(pointers, value, strict=True):
                 store_at(builder, pointer, place, part)
         return context.get_dummy_value()

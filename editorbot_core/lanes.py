@@ -1,7 +1,7 @@
 """Vectors for numba kernels: one operation on several numbers side by side, whatever the compiler makes of the loop.
 
-A kernel loads `LANES` neighbours of a contiguous array, computes with `+`, `-`, `*`, `/` and the functions below, and stores
-them. Other operands of an operator may be scalars. Indices count elements of the flat array and are not checked.
+A kernel loads `LANES` neighbours of a contiguous array, computes with `+`, `-`, `*`, `/` and the functions below, and
+stores them. Other operands of an operator may be scalars. Indices count elements of the flat array and are not checked.
 Multiplications and additions may be fused.
 """
 
@@ -10,8 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba import extending, types
+from numba.extending import models, overload, register_model
+
+# What numba makes of such a function takes other arguments than those it is written with.
+intrinsic: Any = extending.intrinsic
 
 LANES = 8
 WIDE_LANES = 16
@@ -67,7 +70,7 @@ def store_at(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, value: i
 
 def _loader(n: int) -> Any:
     @intrinsic
-    def load(typing_context: Any, array: types.Array, index: types.Integer) -> Any:
+    def load(typing_context: Any, array: Any, index: types.Integer) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
             return load_at(builder, pointer_to(context, builder, signature.args[0], arguments[0]), arguments[1], n)
 
