@@ -27,7 +27,7 @@ _VOICE_HZ = (150.0, 5_000.0)
 
 
 class StemFrames(NamedTuple):
-    """Pseudo-stems per frame, columns in the order of `STEM_NAMES`.
+    """Stems per frame, columns in the order of `STEM_NAMES`.
 
     Attributes:
         power: float32 (F, 4), mean power, full scale 1.
@@ -159,12 +159,27 @@ def _stem_sums(energy: np.ndarray) -> np.ndarray:
     return sums
 
 
-def stem_frames(mel: np.ndarray) -> StemFrames:
-    """Pseudo-stems of a mel power spectrogram, float32 (F, 128), made with a Hann window of 2,048 samples."""
+def _to_power() -> np.ndarray:
+    """Factors that turn mel bands into the mean power of the samples in them, full scale 1, float32 (128,)."""
     edges = mel_edges()
     # The filters have unit area: half their width, Hz, turns a band into the power summed over its triangle, and
     # 2 / (N * sum of the squared window) = 16 / (3 N^2) turns that into the mean power of the samples.
-    to_power = ((edges[2:] - edges[:-2]) / 2 * 16.0 / (3.0 * N_FFT**2)).astype(np.float32)
+    return ((edges[2:] - edges[:-2]) / 2 * 16.0 / (3.0 * N_FFT**2)).astype(np.float32)
+
+
+def mel_stem(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Power and power times frequency, as in `StemFrames`, float32 (F,), of a stem that was separated as audio.
+
+    Args:
+        mel: Its mel power spectrogram, float32 (F, 128), made with a Hann window of 2,048 samples.
+    """
+    energy = mel * _to_power()
+    return energy.sum(axis=1), energy @ mel_edges()[1:-1].astype(np.float32)
+
+
+def stem_frames(mel: np.ndarray) -> StemFrames:
+    """Pseudo-stems of a mel power spectrogram, float32 (F, 128), made with a Hann window of 2,048 samples."""
+    to_power = _to_power()
     sums = np.empty((len(mel), len(STEM_NAMES), 2), dtype=np.float32)
     for start in range(0, len(mel), _CHUNK_FRAMES):
         # Neighbours as far as the medians look, so that blocks do not show.

@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         "--songs", type=Path, metavar="FOLDER", help="songs to learn from (default: training_data/, else demo songs)"
     )
     run.add_argument("--tracker", metavar="NAME", help="finds the beats: semi-markov (default), librosa or beat_this")
+    run.add_argument("--separator", metavar="NAME", help="divides songs into stems: masks (default) or demucs")
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as ppo.n_steps=4096"
     )
@@ -64,8 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from pipelines.run import run_main_job
 
     settings = named_values(arguments.set)
-    if arguments.tracker is not None:
-        settings["tracker"] = arguments.tracker
+    for name in ("tracker", "separator"):
+        if getattr(arguments, name) is not None:
+            settings[name] = getattr(arguments, name)
     if arguments.songs is not None and not arguments.songs.is_dir():
         raise ParameterError(f"--songs {arguments.songs}: no such folder")
     return run_main_job(songs=arguments.songs, settings=settings)
