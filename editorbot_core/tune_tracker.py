@@ -2,12 +2,14 @@
 
 Every constant is varied alone, from 0.6 to 1.6 times what it is. Two figures of a song count alike: the quality of the
 reading that the tracker's evidence puts first, and that of the best reading, which is the most that ranking can reach.
-No network takes part. A constant changes only where that gains more over the songs than chance explains.
+No network takes part. A constant changes only where that gains more over the songs than chance explains, given how many
+values are tried.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
@@ -31,7 +33,8 @@ TUNED = (
     "triple_cost",
 )
 FACTORS = (0.6, 0.8, 1.25, 1.6)
-_STANDARD_ERRORS = 2.0
+# Probability that any constant changes where none is better (Bonferroni).
+_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,6 @@ class TrackerTrial:
     best: float
     gain: float
     gain_error: float
-
-    @property
-    def better(self) -> bool:
-        """Whether chance does not explain the gain."""
-        return self.gain > _STANDARD_ERRORS * self.gain_error
 
 
 def try_constants(
@@ -107,8 +105,11 @@ def try_constants(
 
 def chosen_constants(trials: Sequence[TrackerTrial]) -> dict[str, float]:
     """The value of every constant that should change: of the gains that chance does not explain, the greatest."""
+    changed = [trial for trial in trials if trial.constant]
+    standard_errors = NormalDist().inv_cdf(1.0 - _CHANCE / max(len(changed), 1))
     chosen: dict[str, TrackerTrial] = {}
-    for trial in trials:
-        if trial.better and (trial.constant not in chosen or trial.gain > chosen[trial.constant].gain):
+    for trial in changed:
+        better = trial.gain > standard_errors * trial.gain_error
+        if better and (trial.constant not in chosen or trial.gain > chosen[trial.constant].gain):
             chosen[trial.constant] = trial
     return {name: trial.value for name, trial in chosen.items()}

@@ -158,7 +158,7 @@ def _tune_tracker(arguments: argparse.Namespace) -> int:
         say(f"{trial.constant or 'as they are':20} {value}  {trial.first:6.4f}  {trial.best:6.4f}  {gain}".rstrip())
     chosen = chosen_constants(trials)
     changes = ", ".join(f"{name}={value:.4g}" for name, value in chosen.items())
-    say(f"to change: {changes}" if chosen else "to change: none; no gain exceeds two standard errors")
+    say(f"to change: {changes}" if chosen else "to change: none; chance explains the greatest gain among so many")
     return 0
 
 
