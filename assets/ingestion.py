@@ -74,7 +74,14 @@ def song_library(
 
     config = home.config()
     folder = home.songs_folder(progress)
-    records = ingest(folder, home.path, n_processes=config.n_workers, tracker=config.tracker, progress=progress)
+    records = ingest(
+        folder,
+        home.path,
+        n_processes=config.n_workers,
+        tracker=config.tracker,
+        separator=config.separator,
+        progress=progress,
+    )
     accepted = {record.track_id: record.work for record in records if record.status == "accepted"}
     parts = assign_parts(home.state / "parts.json", accepted, eval_fraction=config.eval_fraction, seed=config.seed)
     frame = pd.DataFrame([{**asdict(record), "part": parts.get(record.track_id, "")} for record in records])

@@ -64,7 +64,9 @@ def features_path(store: Path | str, sha256: str) -> Path:
     return Path(store) / "features" / f"{sha256[:16]}.parquet"
 
 
-def analyse_into(path: Path, store: Path, *, corrections: Path | None = None, tracker: str = "") -> Analysis:
+def analyse_into(
+    path: Path, store: Path, *, corrections: Path | None = None, tracker: str = "", separator: str = ""
+) -> Analysis:
     """Analyse one file and keep its features in `store`, unless they are there; a bad file gives a reason.
 
     Args:
@@ -72,28 +74,32 @@ def analyse_into(path: Path, store: Path, *, corrections: Path | None = None, tr
         store: Folder that holds `features/`.
         corrections: Folder of people's corrections, which go before the tracker; None for the one in `store`.
         tracker: Which tracker finds beats, see `trackers.TRACKERS`; "" for the default.
+        separator: What divides songs into stems, see `separators.SEPARATORS`; "" for the default.
     """
     from editorbot_core.audio import path_to_text, sha256_audio
     from editorbot_core.corrections import CORRECTION, correction_version, load_correction
     from editorbot_core.features import analyse, read_features, save_features
     from editorbot_core.home import corrections_folder
+    from editorbot_core.separators import DEFAULT_SEPARATOR, separator_version
     from editorbot_core.trackers import DEFAULT_TRACKER, tracker_version
 
     corrections, tracker = corrections or corrections_folder(store), tracker or DEFAULT_TRACKER
+    separator = separator or DEFAULT_SEPARATOR
     sha256 = version = ""
     try:
         sha256 = sha256_audio(path)
         version = correction_version(corrections, sha256) or tracker_version(tracker)
+        stems = separator_version(separator)
         target = features_path(store, sha256)
         if target.exists():
             try:
                 stored = read_features(target)
-                return _from_stored(stored.features.grid, stored.metadata, sha256, version)
+                return _from_stored(stored.features.grid, stored.metadata, sha256, version, stems)
             except (EditorBotError, KeyError, ValueError):
                 # Damaged, or written by another version: made again below.
                 target.unlink()
         correction = load_correction(corrections, sha256)
-        song = analyse(path, grid=correction.grid if correction else None, tracker=tracker)
+        song = analyse(path, grid=correction.grid if correction else None, tracker=tracker, separator=separator)
         if song.sha256 != sha256:
             raise AudioError(f"{path_to_text(path)}: the file was changed while it was read; try again")
         grid = song.features.grid
@@ -101,12 +107,13 @@ def analyse_into(path: Path, store: Path, *, corrections: Path | None = None, tr
             "sha256": song.sha256,
             "tracker": CORRECTION if correction else version,
             "grid_version": version,
+            "separator": stems,
             "source_sample_rate": str(song.sample_rate),
             "source_n_channels": str(song.n_channels),
             "loudness_db": repr(song.loudness_db),
         }
         save_features(target, song.features, metadata=metadata)
-        return _from_stored(grid, metadata, song.sha256, version)
+        return _from_stored(grid, metadata, song.sha256, version, stems)
     except AudioError as error:
         reason = _without_path(str(error), path)
         return Analysis(sha256=sha256, grid_version=version, reason=reason, lasting=bool(sha256))
@@ -114,9 +121,13 @@ def analyse_into(path: Path, store: Path, *, corrections: Path | None = None, tr
         return Analysis(sha256=sha256, grid_version=version, reason=f"{type(error).__name__}: {error}")
 
 
-def _from_stored(grid: Any, metadata: dict[str, str], sha256: str, version: str) -> Analysis:
+def _from_stored(grid: Any, metadata: dict[str, str], sha256: str, version: str, stems: str) -> Analysis:
+    from editorbot_core.separators import DEFAULT_SEPARATOR
+
     if metadata["sha256"] != sha256 or metadata["grid_version"] != version:
         raise ValueError("features of another file, or on other beats")
+    if metadata.get("separator", DEFAULT_SEPARATOR) != stems:
+        raise ValueError("features with other stems")
     return Analysis(
         sha256=sha256,
         duration_s=grid.duration,
@@ -139,11 +150,14 @@ def _without_path(message: str, path: Path) -> str:
 class AnalysisPool:
     """Warm worker processes; `analyse` may be called from several threads at once."""
 
-    def __init__(self, n_processes: int, store: Path, *, corrections: Path | None = None, tracker: str = "") -> None:
+    def __init__(
+        self, n_processes: int, store: Path, *, corrections: Path | None = None, tracker: str = "", separator: str = ""
+    ) -> None:
         self._request = {
             "store": os.fsencode(store).hex(),
             "corrections": os.fsencode(corrections).hex() if corrections else "",
             "tracker": tracker,
+            "separator": separator,
         }
         self._lock = store / ".compile.lock"
         self._idle: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
@@ -266,7 +280,8 @@ def main(arguments: list[str]) -> int:
         request = json.loads(line)
         path, store = (Path(os.fsdecode(bytes.fromhex(request[key]))) for key in ("path", "store"))
         corrections = Path(os.fsdecode(bytes.fromhex(request["corrections"]))) if request["corrections"] else None
-        analysis = analyse_into(path, store, corrections=corrections, tracker=request["tracker"])
+        choices = {name: request[name] for name in ("tracker", "separator")}
+        analysis = analyse_into(path, store, corrections=corrections, **choices)
         answers.write(json.dumps(asdict(analysis), allow_nan=False).encode() + b"\n")
         answers.flush()
     return 0

@@ -13,7 +13,8 @@ import select
 import signal
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,6 +42,7 @@ _WRITE_SUBTYPES = {
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+_HASHED_BYTES = 2**18
 # A resampler may round.
 _MISCOUNT_S = 0.01
 # A file name's undecodable bytes 0x80-0xFF: lone surrogates in Python, private-use characters in text that is stored.
@@ -123,16 +125,17 @@ class AudioStream:
 
     Attributes:
         name: Safe text of the path, for messages.
-        sha256: Digest of the bytes that are decoded.
         sample_rate: Of the file, Hz.
         n_channels: Of the file.
         container: Name of the format, as the decoder calls it.
         n_samples: Samples per channel in the file; 0 until the last block has been taken.
     """
 
-    def __init__(self, name: str, sha256: str, decoder: Decoder, form: SampleForm, limits: DecodingLimits) -> None:
+    def __init__(
+        self, name: str, digest: Callable[[], str], decoder: Decoder, form: SampleForm, limits: DecodingLimits
+    ) -> None:
         self.name = name
-        self.sha256 = sha256
+        self._digest = digest
         self._decoder = decoder
         self._form = form
         self._limits = limits
@@ -146,6 +149,11 @@ class AudioStream:
         self.sample_rate = int(header["sample_rate"])
         self.n_channels = int(header["n_channels"])
         self.container = str(header["container"])
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the bytes that are decoded; waits until they have been read."""
+        return self._digest()
 
     def _receive(self, n_bytes: int) -> bytearray:
         received = bytearray(n_bytes)
@@ -203,10 +211,11 @@ class AudioStream:
 def _sha256_of_descriptor(descriptor: int) -> str:
     # Positioned reads: the decoder shares the descriptor's offset.
     hasher = hashlib.sha256()
+    buffer = bytearray(_HASHED_BYTES)
     offset = 0
-    while chunk := os.pread(descriptor, 2**20, offset):
-        hasher.update(chunk)
-        offset += len(chunk)
+    while count := os.preadv(descriptor, [buffer], offset):
+        hasher.update(memoryview(buffer)[:count])
+        offset += count
     return hasher.hexdigest()
 
 
@@ -273,8 +282,9 @@ def open_audio(
     descriptor = _open_regular_file(text_to_path(path), name, limits)
     try:
         before = os.fstat(descriptor)
-        with closing(start_decoder(descriptor, form, limits)) as decoder:
-            yield AudioStream(name, _sha256_of_descriptor(descriptor), decoder, form, limits)
+        with ThreadPoolExecutor(1) as hashing, closing(start_decoder(descriptor, form, limits)) as decoder:
+            digest = hashing.submit(_sha256_of_descriptor, descriptor).result
+            yield AudioStream(name, digest, decoder, form, limits)
         after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise AudioError(f"{name}: the file was changed while it was read; try again")

@@ -13,6 +13,7 @@ from editorbot_core.errors import ParameterError
 from editorbot_core.policy import PolicyConfig
 from editorbot_core.ppo import PPOConfig
 from editorbot_core.rewards.learned import RewardConfig
+from editorbot_core.separators import DEFAULT_SEPARATOR, SEPARATORS
 from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
 from editorbot_core.warm_start import WarmStartConfig
 
@@ -36,6 +37,7 @@ class Config:
         eval_ratios: Target durations over song durations at which policies are judged.
         n_workers: Processes that analyse songs.
         tracker: What finds the beats, one of `trackers.TRACKERS`; a person's correction of a grid goes before it.
+        separator: What divides songs into stems, one of `separators.SEPARATORS`.
         reward: The reward model and its training.
         policy: The policy network.
         warm_start: Imitation of the exhaustive search for joins.
@@ -55,6 +57,7 @@ class Config:
     eval_ratios: tuple[float, ...] = (0.5,)
     n_workers: int = 2
     tracker: str = DEFAULT_TRACKER
+    separator: str = DEFAULT_SEPARATOR
     reward: RewardConfig = field(default_factory=RewardConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
@@ -76,6 +79,8 @@ class Config:
             faults.append(f"eval_ratios must be values in [0.2, 2], got {self.eval_ratios}")
         if self.tracker not in TRACKERS:
             faults.append(f"tracker must be one of {', '.join(TRACKERS)}, got {self.tracker!r}")
+        if self.separator not in SEPARATORS:
+            faults.append(f"separator must be one of {', '.join(SEPARATORS)}, got {self.separator!r}")
         if faults:
             raise ParameterError("; ".join(faults))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from editorbot_core.beats import BeatGrid
 from editorbot_core.filterbanks import FRAME_RATE, REGISTERS
-from editorbot_core.spectral import FrameFeatures
+from editorbot_core.spectral import FrameFeatures, sums_from
 from editorbot_core.tracking import BAND_EDGES
 
 N_HALVES = 2
@@ -66,7 +66,7 @@ def _mean_between(rows: np.ndarray, edges: np.ndarray) -> np.ndarray:
     first = np.clip(np.ceil(edges * FRAME_RATE - 1e-6).astype(np.int64), 0, len(rows) - 1)
     end = int(max(first[-1], first[-2] + 1))
     counts = np.maximum(np.diff(np.append(first[:-1], end)), 1)
-    sums = np.add.reduceat(rows[:end], first[:-1], axis=0, dtype=np.float64)
+    sums = sums_from(rows[:end], first[:-1])
     return sums / counts.reshape(-1, *[1] * (rows.ndim - 1))
 
 

@@ -29,6 +29,7 @@ from editorbot_core.opponents import BASELINES
 from editorbot_core.plots import quality_figure, save_figure, shares_figure
 from editorbot_core.progress import Progress, ProgressBars
 from editorbot_core.render import align_joins, render
+from editorbot_core.separators import DEFAULT_SEPARATOR, SEPARATORS
 from editorbot_core.songs import Song
 from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
 
@@ -306,6 +307,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--reward_model", type=Path, help="reward model (.pt): picks among --candidates, and guides a search")
     add("--rendered", action="store_true", help="also render every edit and count clicks; slower")
     add("--tracker", choices=TRACKERS, default=DEFAULT_TRACKER, help=f"finds the beats (default: {DEFAULT_TRACKER})")
+    stems = f"divides songs into stems; as in training (default: {DEFAULT_SEPARATOR})"
+    add("--separator", choices=SEPARATORS, default=DEFAULT_SEPARATOR, help=stems)
     add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
     add("--n_workers", type=int, default=2, help="processes that analyse songs (default: 2)")
     return parser
@@ -337,6 +340,7 @@ def _run(arguments: argparse.Namespace) -> None:
         store,
         n_processes=arguments.n_workers,
         tracker=arguments.tracker,
+        separator=arguments.separator,
         corrections=corrections,
         progress=bars,
     )

@@ -178,6 +178,12 @@ Masks on the mel power spectrogram, which sum to one. They are proxies, not sepa
 The correlation is that of `*_energy`, beat by beat, with the energy of the true stem, the mean over the first twelve
 demo songs (in brackets: that of the whole mix's RMS); `make bench` measures it. Recordings are harder.
 
+With `separator=demucs` (`pip install 'editorbot[demucs]'`; weights are fetched once, by hand) the stems are those of
+Hybrid Transformer Demucs (Rouard, Massa and Défossez 2023) on the mono mix. It holds the whole song in memory and is
+far slower. A file of features names what divided the song in its schema metadata, `separator`; a model trained on
+features of one separator wants songs of the same. Nothing falls back to masks: where Demucs or its weights are missing,
+that is an error.
+
 ## Columns
 
 Ranges are what is possible for audio that is read (samples up to {peak:.0f} times full scale); those of

@@ -22,8 +22,9 @@ from editorbot_core.errors import AudioError, EditorBotError, FormatError, Param
 from editorbot_core.feature_columns import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
 from editorbot_core.files import atomic_path
 from editorbot_core.filterbanks import FRAME_RATE, HOP_LENGTH, N_FFT, SAMPLE_RATE
-from editorbot_core.spectral import FrameAnalyser, FrameFeatures
-from editorbot_core.stems import STEM_NAMES, stem_frames
+from editorbot_core.separators import DEFAULT_SEPARATOR, find_stems, separates_samples
+from editorbot_core.spectral import FrameAnalyser, FrameFeatures, sums_from
+from editorbot_core.stems import STEM_NAMES, StemFrames, stem_frames
 from editorbot_core.trackers import DEFAULT_TRACKER, find_beats, needs_samples
 from editorbot_core.tracking import TRACKER, band_onsets, track_beats
 
@@ -115,11 +116,10 @@ def _grid_columns(grid: BeatGrid) -> np.ndarray:
     return columns
 
 
-def _stem_columns(frames: FrameFeatures, first: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Energy, centroid and energy share of every pseudo-stem, (n_beats, 12)."""
-    stems = stem_frames(frames.mel)
-    power = np.add.reduceat(stems.power, first, axis=0, dtype=np.float64) / counts
-    moment = np.add.reduceat(stems.centroid_power, first, axis=0, dtype=np.float64) / counts
+def _stem_columns(stems: StemFrames, first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Energy, centroid and energy share of every stem, (n_beats, 12)."""
+    power = sums_from(stems.power, first) / counts
+    moment = sums_from(stems.centroid_power, first) / counts
     columns = np.zeros((len(first), len(STEM_NAMES), 3))
     columns[:, :, 0] = np.sqrt(np.maximum(power, 0.0))
     columns[:, :, 1] = np.where(power > _NO_POWER, moment / np.maximum(power, _NO_POWER), 0.0)
@@ -143,25 +143,29 @@ def mix_columns(frames: FrameFeatures, grid: BeatGrid) -> np.ndarray:
         frames.mfcc_delta,
         frames.chroma,
     )
-    means = [np.add.reduceat(rows.reshape(len(rows), -1), first, axis=0, dtype=np.float64) for rows in per_frame]
-    spectral = np.concatenate(means, axis=1) / counts
+    sums = [sums_from(rows.reshape(len(rows), -1), first) for rows in per_frame]
+    spectral = np.concatenate(sums, axis=1) / counts
     return np.concatenate([spectral, np.diff(spectral, axis=0, prepend=spectral[:1]), _grid_columns(grid)], axis=1)
 
 
-def frames_to_features(frames: FrameFeatures, grid: BeatGrid, *, onsets: np.ndarray | None = None) -> BeatFeatures:
+def frames_to_features(
+    frames: FrameFeatures, grid: BeatGrid, *, onsets: np.ndarray | None = None, stems: StemFrames | None = None
+) -> BeatFeatures:
     """Average frame features over the beats of `grid`.
 
     Args:
         frames: Of the whole song.
         grid: Its beats.
         onsets: As `tracking.band_onsets`, if they are at hand.
+        stems: Of the same frames; None for pseudo-stems.
 
     Raises:
         ParameterError: If the grid is not of this audio: the durations differ by more than 0.1 s.
     """
     if abs(grid.duration - frames.duration_s) > 0.1:
         raise ParameterError(f"the grid is of {grid.duration:.3f} s of audio; this lasts {frames.duration_s:.3f} s")
-    columns = [mix_columns(frames, grid), _stem_columns(frames, *_per_beat(frames, grid))]
+    stems = stem_frames(frames.mel) if stems is None else stems
+    columns = [mix_columns(frames, grid), _stem_columns(stems, *_per_beat(frames, grid))]
     context = beat_context(frames, grid, band_onsets(frames.mel) if onsets is None else onsets)
     return BeatFeatures(np.concatenate(columns, axis=1).astype(np.float32), grid, context)
 
@@ -254,26 +258,36 @@ def decode_song(path: Path | str, *, keep_samples: bool = False) -> DecodedSong:
     return DecodedSong(frames, samples, stream.sha256, stream.sample_rate, stream.n_channels)
 
 
-def analyse(path: Path | str, *, grid: BeatGrid | None = None, tracker: str = DEFAULT_TRACKER) -> AnalysedSong:
-    """Decode a file, find its beats, and extract its features, in one pass and bounded memory.
+def analyse(
+    path: Path | str,
+    *,
+    grid: BeatGrid | None = None,
+    tracker: str = DEFAULT_TRACKER,
+    separator: str = DEFAULT_SEPARATOR,
+) -> AnalysedSong:
+    """Decode a file, find its beats, and extract its features, in one pass and, by default, bounded memory.
 
     Args:
         path: Any readable audio file.
         grid: Beats to use instead of the tracker's.
         tracker: Which tracker finds them, see `trackers.TRACKERS`.
+        separator: What divides the song into stems, see `separators.SEPARATORS`.
 
     Raises:
         AudioError: If the file cannot be decoded, is shorter than 4 s, is silent, or has fewer than four beats.
-        ParameterError: If `grid` is longer than the audio, or the tracker is unknown or not installed.
+        ParameterError: If `grid` is longer than the audio, or the tracker or separator is unknown or not installed.
     """
-    song = decode_song(path, keep_samples=grid is None and needs_samples(tracker))
+    keep_samples = (grid is None and needs_samples(tracker)) or separates_samples(separator)
+    song = decode_song(path, keep_samples=keep_samples)
     onsets = band_onsets(song.frames.mel)
     if grid is None:
         grid = find_beats(tracker, song.frames, song.samples, onsets=onsets)
         if grid.n_beats < MIN_BEATS:
             raise AudioError(f"{path_to_text(path)}: {grid.n_beats} beats found; a song has at least {MIN_BEATS}")
     return AnalysedSong(
-        features=frames_to_features(song.frames, grid, onsets=onsets),
+        features=frames_to_features(
+            song.frames, grid, onsets=onsets, stems=find_stems(separator, song.frames, song.samples)
+        ),
         sha256=song.sha256,
         sample_rate=song.sample_rate,
         n_channels=song.n_channels,
@@ -320,6 +334,7 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
     kept = {
         **EXTRACTION,
         "tracker": TRACKER,
+        "separator": DEFAULT_SEPARATOR,
         "duration_s": repr(float(grid.duration)),
         "confidence": repr(float(grid.confidence)),
         **(metadata or {}),

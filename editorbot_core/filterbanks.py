@@ -79,7 +79,7 @@ _REGISTER_EDGES_HZ = ((25.0, 45.0, 200.0, 280.0), (180.0, 250.0, 700.0, 950.0), 
 
 
 def register_filters(tuning: float) -> list[tuple[int, np.ndarray]]:
-    """Chroma filters of three registers: first FFT bin and weights, float32 (n_bins, 12), of each.
+    """Chroma filters of three registers: first FFT bin and weights, float32 (12, n_bins), of each.
 
     Args:
         tuning: Deviation from A = 440 Hz, fractions of a semitone.
@@ -89,7 +89,7 @@ def register_filters(tuning: float) -> list[tuple[int, np.ndarray]]:
     for edges in _REGISTER_EDGES_HZ:
         gain = np.interp(frequencies, edges, (0.0, 1.0, 1.0, 0.0), left=0.0, right=0.0)
         used = np.flatnonzero(gain)
-        weights = (filters * gain)[:, used[0] : used[-1] + 1].T
+        weights = (filters * gain)[:, used[0] : used[-1] + 1]
         registers.append((int(used[0]), np.ascontiguousarray(weights, dtype=np.float32)))
     return registers
 

@@ -19,6 +19,7 @@ from editorbot_core.library import analyse_song
 from editorbot_core.policy_files import LoadedPolicy, load_policy
 from editorbot_core.render import align_joins, render
 from editorbot_core.rewards.learned import RewardEnsemble
+from editorbot_core.separators import DEFAULT_SEPARATOR, SEPARATORS
 from editorbot_core.songs import Song
 from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
 
@@ -115,6 +116,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=DEFAULT_TRACKER,
         help=f"finds the beats, unless `editorbot grid` corrected them (default: {DEFAULT_TRACKER})",
     )
+    add(
+        "--separator",
+        choices=SEPARATORS,
+        default=DEFAULT_SEPARATOR,
+        help=f"divides the song into stems; as in training (default: {DEFAULT_SEPARATOR})",
+    )
     add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
     add("--seed", type=int, default=0, help="other seeds, other candidates (default: 0)")
     return parser
@@ -146,7 +153,12 @@ def _run(arguments: argparse.Namespace) -> None:
     device = resolve_device(arguments.device)
     loaded = _policy(arguments.checkpoint, device)
     reward = _reward(arguments, device)
-    song = analyse_song(arguments.audio, corrections=corrections_folder(home_folder()), tracker=arguments.tracker)
+    song = analyse_song(
+        arguments.audio,
+        corrections=corrections_folder(home_folder()),
+        tracker=arguments.tracker,
+        separator=arguments.separator,
+    )
     target_s = target_duration(song.duration, duration=arguments.duration, keep=arguments.keep)
     clip = read_audio(arguments.audio)
     edits = edit_song(

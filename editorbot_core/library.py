@@ -30,6 +30,7 @@ from editorbot_core.features import EXTRACTOR_VERSION, BeatFeatures, analyse, re
 from editorbot_core.files import digest, read_json, sweep_temporaries, write_json
 from editorbot_core.home import corrections_folder
 from editorbot_core.progress import Progress
+from editorbot_core.separators import DEFAULT_SEPARATOR, separator_version
 from editorbot_core.shipped import weights_digest
 from editorbot_core.songs import Song
 from editorbot_core.structure import STRUCTURE_VERSION, Structure, read_structure, remembered_structure
@@ -90,10 +91,11 @@ class SongRecord:
 class _Index:
     """What is known about files, by path; kept on disk as `library.json`."""
 
-    def __init__(self, store: Path, *, corrections: Path, tracker: str) -> None:
+    def __init__(self, store: Path, *, corrections: Path, tracker: str, separator: str) -> None:
         self._path = store / "library.json"
         self._store = store
-        self._version = EXTRACTOR_VERSION
+        stems = separator_version(separator)
+        self._version = EXTRACTOR_VERSION + (f" {stems}" if separator != DEFAULT_SEPARATOR else "")
         self._corrections = corrections
         self._tracker_version = tracker_version(tracker)
         self._files: dict[str, dict[str, Any]] = {}
@@ -152,6 +154,7 @@ def ingest(
     *,
     n_processes: int | None = None,
     tracker: str = DEFAULT_TRACKER,
+    separator: str = DEFAULT_SEPARATOR,
     corrections: Path | None = None,
     progress: Progress | None = None,
 ) -> list[SongRecord]:
@@ -165,6 +168,7 @@ def ingest(
         store: Folder for features and index.
         n_processes: Songs analysed at a time; None for one per processor.
         tracker: Which tracker finds beats, see `trackers.TRACKERS`.
+        separator: What divides songs into stems, see `separators.SEPARATORS`.
         corrections: Folder of people's corrections of grids; None for the one in `store`.
         progress: Called as progress("analyse songs", done, total).
 
@@ -172,14 +176,14 @@ def ingest(
         A record per file, sorted by path.
 
     Raises:
-        ParameterError: If `folder` is not a folder, or the tracker is unknown or not installed.
+        ParameterError: If `folder` is not a folder, or the tracker or separator is unknown or not installed.
     """
     folder, store = text_to_path(folder).absolute(), Path(store).absolute()
     corrections = (corrections or corrections_folder(store)).absolute()
     paths = find_audio(folder)
     (store / "features").mkdir(parents=True, exist_ok=True)
     sweep_temporaries(store)
-    index = _Index(store, corrections=corrections, tracker=tracker)
+    index = _Index(store, corrections=corrections, tracker=tracker, separator=separator)
     index.keep_only(folder, paths)
     analyses: dict[Path, Analysis] = {}
     waiting: dict[Path, os.stat_result] = {}
@@ -200,7 +204,7 @@ def ingest(
         progress("analyse songs", len(analyses), len(paths))
     try:
         n_workers = max(1, min(n_processes or os.cpu_count() or 1, len(waiting)))
-        start = partial(AnalysisPool, n_workers, store, corrections=corrections, tracker=tracker)
+        start = partial(AnalysisPool, n_workers, store, corrections=corrections, tracker=tracker, separator=separator)
         _analyse_all(waiting, start, index, analyses, n_workers=n_workers, progress=progress)
     finally:
         index.save()
@@ -310,21 +314,28 @@ def _digest_of(features: BeatFeatures) -> str:
     return hasher.hexdigest()
 
 
-def analyse_song(path: Path | str, *, corrections: Path | None = None, tracker: str = DEFAULT_TRACKER) -> Song:
+def analyse_song(
+    path: Path | str,
+    *,
+    corrections: Path | None = None,
+    tracker: str = DEFAULT_TRACKER,
+    separator: str = DEFAULT_SEPARATOR,
+) -> Song:
     """One file, analysed now and not remembered, ready to be edited.
 
     Args:
         path: The audio file.
         corrections: Folder of people's corrections of grids, which go before the tracker; None for no corrections.
         tracker: Which tracker finds beats, see `trackers.TRACKERS`.
+        separator: What divides the song into stems, see `separators.SEPARATORS`.
 
     Raises:
         AudioError: If the file cannot be used as a song.
         FormatError: If its correction, or the annotation beside it, is damaged.
-        ParameterError: If the tracker is unknown or not installed.
+        ParameterError: If the tracker or separator is unknown or not installed.
     """
     correction = load_correction(corrections, sha256_audio(path)) if corrections else None
-    analysed = analyse(path, grid=correction.grid if correction else None, tracker=tracker)
+    analysed = analyse(path, grid=correction.grid if correction else None, tracker=tracker, separator=separator)
     if correction and correction.sha256 != analysed.sha256:
         raise AudioError(f"{path_to_text(path)}: the file was changed while it was read; try again")
     return _song(Path(path), analysed.sha256, analysed.features)

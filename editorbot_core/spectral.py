@@ -8,6 +8,7 @@ audio.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,26 +26,43 @@ from editorbot_core.filterbanks import (
     chroma_filters,
     contrast_bands,
     dct_matrix,
-    hann_window,
     integrated_loudness,
     loudness_weights,
     register_filters,
     sparse_mel,
 )
+from editorbot_core.fourier import power_of_frames, tables, workspace
+from editorbot_core.lanes import (
+    LANES,
+    WIDE_LANES,
+    bits_if_greater,
+    exponent,
+    fill,
+    load,
+    load_many,
+    mantissa,
+    maximum,
+    minimum,
+    narrow,
+    one_if_less,
+    square_root,
+    store,
+    widen,
+)
 
 _HALF = N_FFT // 2
 _BLOCK_FRAMES = 64
+_HELD_BLOCKS = 64
+_OVERLAP_HOPS = N_FFT // HOP_LENGTH - 1
 _TUNING_FRAMES = int(600 * FRAME_RATE)
 _ONSET_DELAY = 1 + N_FFT // (2 * HOP_LENGTH)
 _POWER_FLOOR = 1e-10
 _TOP_DB = 80.0
-_CHUNK_FRAMES = 4_096
-_GROWTH_BYTES = 2**21
+_CHUNK_FRAMES = 1_024
+_GROWTH_ROWS = 2_048
 _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
 _N_SCALARS = 5
-_LANES = 64
-_RUN = 16
 _MOST_AVERAGED = 16
 # All freedoms but those that assume away infinities; samples are finite.
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
@@ -98,111 +116,100 @@ class FrameFeatures:
         return len(self.rms)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True)
 def _frame_statistics(
     spectra: np.ndarray,
-    bin_hz: float,
-    mel_first: np.ndarray,
-    mel_end: np.ndarray,
-    mel_weights: np.ndarray,
+    n_frames: int,
+    place: int,
     loudness_weights: np.ndarray,
     power: np.ndarray,
     magnitudes: np.ndarray,
     scalars: np.ndarray,
-    mel: np.ndarray,
-    tuning: np.ndarray,
 ) -> None:
-    """Statistics of a block of complex spectra (B, 1025), while each frame is in cache.
+    """Statistics of the power spectra of up to eight frames, float64 (1025 * 8,), a frame in every lane.
 
-    Fills power and magnitudes (B, 1025), scalars (B, 5: centroid, bandwidth, rolloff, flatness, K-weighted power) and
-    mel (B, 128), and adds to tuning (levels, 100), a histogram of spectral peaks by log power and by their deviation
-    from the tempered scale.
+    Fills power and magnitudes (1025, 64) from column `place` on, and scalars (n_frames, 5: centroid, bandwidth,
+    rolloff, flatness, K-weighted power) from row `place` on.
     """
-    n_frames, n_bins = spectra.shape
-    magnitude = np.empty(n_bins)
-    frame_power = np.empty(n_bins)
-    products = np.empty(_LANES)
-    is_peak = np.empty(n_bins, dtype=np.bool_)
-    lowest_peak, highest_peak = int(np.ceil(150.0 / bin_hz)), int(np.ceil(4000.0 / bin_hz))
-    for t in range(n_frames):
-        row = spectra[t]
-        total = 0.0
-        moment = 0.0
-        square = 0.0
-        largest = 0.0
-        loudness = 0.0
-        amean = 0.0
-        for k in range(n_bins):
-            p = row[k].real * row[k].real + row[k].imag * row[k].imag
-            m = np.sqrt(p)
-            frame_power[k] = p
-            magnitude[k] = m
-            total += m
-            moment += m * k
-            square += m * k * k
-            largest = max(largest, p)
-            loudness += p * loudness_weights[k]
-            amean += max(p, 1e-10)
-        for k in range(n_bins):
-            power[t, k] = frame_power[k]
-            magnitudes[t, k] = magnitude[k]
-        if total > 0.0:
-            centre = moment / total
-            scalars[t, 0] = centre * bin_hz
-            scalars[t, 1] = np.sqrt(max(square / total - centre * centre, 0.0)) * bin_hz
-        else:
-            scalars[t, 0] = 0.0
-            scalars[t, 1] = 0.0
-        reached = 0.0
-        k = 0
-        # Whole runs of bins first, which are summed side by side.
-        while k + _RUN < n_bins:
-            run = 0.0
-            for i in range(k, k + _RUN):
-                run += magnitude[i]
-            if reached + run >= 0.85 * total:
-                break
-            reached += run
-            k += _RUN
-        while k < n_bins - 1:
-            reached += magnitude[k]
-            if reached >= 0.85 * total:
-                break
-            k += 1
-        scalars[t, 2] = k * bin_hz
-        # A product of 16 clamped powers stays within the range of doubles, so one logarithm serves them all; the
-        # 64 products side by side are independent.
-        for i in range(_LANES):
-            products[i] = min(max(frame_power[i], 1e-10), 1e16)
-        for k in range(_LANES, n_bins - 1, _LANES):
-            for i in range(_LANES):
-                products[i] *= min(max(frame_power[k + i], 1e-10), 1e16)
-        log_sum = np.log(min(max(frame_power[n_bins - 1], 1e-10), 1e16))
-        for i in range(_LANES):
-            log_sum += np.log(products[i])
-        scalars[t, 3] = np.exp(log_sum / n_bins) / (amean / n_bins)
-        scalars[t, 4] = loudness
-        for band in range(mel_first.shape[0]):
-            start = mel_first[band]
-            energy = 0.0
-            for k in range(mel_end[band] - start):
-                energy += mel_weights[band, k] * frame_power[start + k]
-            mel[t, band] = energy
-        # Spectral peaks from 150 to 4000 Hz above a tenth of the largest, refined by a parabola (Smith 2011).
-        if tuning.shape[0] == 0 or largest <= 0.0:
-            continue
-        floor = 0.1 * largest
-        for k in range(lowest_peak, highest_peak):
-            here = frame_power[k]
-            is_peak[k] = (here > floor) & (here > frame_power[k - 1]) & (here >= frame_power[k + 1])
-        for k in range(lowest_peak, highest_peak):
-            if not is_peak[k]:
+    bin_hz = SAMPLE_RATE / N_FFT
+    total, moment, square, loudness, mean, exponents = fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0), fill(0.0)
+    product = fill(1.0)
+    for k in range(N_BINS):
+        p = load(spectra, k * LANES)
+        # Scaled, so that the powers of digital silence stay in the range of single precision.
+        m32 = square_root(narrow(p * 2.0**64)) * 2.0**-32
+        store(power, k * _BLOCK_FRAMES + place, narrow(p))
+        store(magnitudes, k * _BLOCK_FRAMES + place, m32)
+        m = widen(m32)
+        total = total + m
+        moment = moment + m * k
+        square = square + m * (k * k)
+        loudness = loudness + p * loudness_weights[k]
+        audible = maximum(p, 1e-10)
+        mean = mean + audible
+        # A product of 16 clamped powers stays within the range of doubles.
+        product = product * minimum(audible, 1e16)
+        if k % 16 == 15:
+            exponents = exponents + exponent(product)
+            product = mantissa(product)
+    threshold, reached, below = total * 0.85, fill(0.0), fill(0.0)
+    for k in range(N_BINS - 1):
+        reached = reached + widen(load(magnitudes, k * _BLOCK_FRAMES + place))
+        below = below + one_if_less(reached, threshold)
+    sums = np.empty((8, LANES))
+    results = (total, moment, square, below, product, exponents, mean, loudness)
+    for i in range(len(results)):
+        store(sums, i * LANES, results[i])
+    for i in range(n_frames):
+        row = scalars[place + i]
+        row[:2] = 0.0
+        if sums[0, i] > 0.0:
+            centre = sums[1, i] / sums[0, i]
+            row[0] = centre * bin_hz
+            row[1] = np.sqrt(max(sums[2, i] / sums[0, i] - centre * centre, 0.0)) * bin_hz
+        row[2] = sums[3, i] * bin_hz
+        log_sum = np.log(sums[4, i]) + sums[5, i] * np.log(2.0)
+        row[3] = np.exp(log_sum / N_BINS) / (sums[6, i] / N_BINS)
+        row[4] = sums[7, i]
+
+
+@njit(cache=True, nogil=True)
+def _mel_energies(
+    spectra: np.ndarray, place: int, first: np.ndarray, end: np.ndarray, weights: np.ndarray, mel: np.ndarray
+) -> None:
+    """Mel power of eight frames, into mel (128, 64) from column `place` on."""
+    for band in range(first.shape[0]):
+        start = first[band]
+        energy = fill(0.0)
+        for k in range(end[band] - start):
+            energy = energy + load(spectra, (start + k) * LANES) * weights[band, k]
+        store(mel, band * _BLOCK_FRAMES + place, narrow(energy))
+
+
+@njit(cache=True, nogil=True)
+def _count_peaks(spectra: np.ndarray, n_frames: int, tuning: np.ndarray) -> None:
+    """Add spectral peaks to tuning (levels, 100), by log power and by their deviation from the tempered scale.
+
+    Peaks lie between 150 and 4000 Hz above a tenth of the largest power of the frame, and are refined by a parabola
+    (Smith 2011).
+    """
+    bin_hz = SAMPLE_RATE / N_FFT
+    largest = fill(0.0)
+    for k in range(N_BINS):
+        largest = maximum(largest, load(spectra, k * LANES))
+    floor = largest * 0.1
+    for k in range(int(np.ceil(150.0 / bin_hz)), int(np.ceil(4000.0 / bin_hz))):
+        here, after = load(spectra, k * LANES), load(spectra, (k + 1) * LANES)
+        peaks = bits_if_greater(here, floor) & bits_if_greater(here, load(spectra, (k - 1) * LANES))
+        peaks &= ~bits_if_greater(after, here) & ((1 << n_frames) - 1)
+        for i in range(LANES):
+            if peaks >> i & 1 == 0:
                 continue
-            here = frame_power[k]
-            curve = frame_power[k + 1] + frame_power[k - 1] - 2.0 * here
-            slope = 0.5 * (frame_power[k + 1] - frame_power[k - 1])
+            below, top, above = spectra[(k - 1) * LANES + i], spectra[k * LANES + i], spectra[(k + 1) * LANES + i]
+            curve = above + below - 2.0 * top
+            slope = 0.5 * (above - below)
             shift = -slope / curve if abs(slope) < abs(curve) else 0.0
-            height = here + 0.5 * slope * shift
+            height = top + 0.5 * slope * shift
             residual = (12.0 * np.log2((k + shift) * bin_hz / 27.5)) % 1.0
             if residual >= 0.5:
                 residual -= 1.0
@@ -211,63 +218,84 @@ def _frame_statistics(
             tuning[min(max(level, 0), tuning.shape[0] - 1), column] += 1
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True)
 def _peaks_and_valleys(magnitudes: np.ndarray, bands: np.ndarray, peaks: np.ndarray, valleys: np.ndarray) -> None:
-    """Means of the greatest and of the smallest magnitudes (B, 1025) per band, into peaks and valleys (B, 7).
+    """Means of the greatest and of the smallest magnitudes (1025, 64) per band, into peaks and valleys (7, 64).
 
-    The greatest so far stay sorted, and what a value displaces moves on, without a branch. Runs of bins that hold
-    nothing for the list are passed over. As spectra fall, the smallest are looked for from above.
+    The greatest so far stay sorted in every lane, and what a value displaces moves on.
     """
-    extreme = np.empty(_MOST_AVERAGED, dtype=np.float32)
-    for t in range(magnitudes.shape[0]):
+    greatest = np.empty((_MOST_AVERAGED, WIDE_LANES), dtype=np.float32)
+    least = np.empty((_MOST_AVERAGED, WIDE_LANES), dtype=np.float32)
+    for place in range(0, _BLOCK_FRAMES, WIDE_LANES):
         for band in range(bands.shape[0]):
             first, end, count = bands[band, 0], bands[band, 1], bands[band, 2]
-            extreme[:count] = -1.0
-            for start in range(first, end, _RUN):
-                stop = min(start + _RUN, end)
-                largest = np.float32(-1.0)
-                for k in range(start, stop):
-                    largest = max(largest, magnitudes[t, k])
-                if largest <= extreme[count - 1]:
-                    continue
-                for k in range(start, stop):
-                    value = magnitudes[t, k]
-                    if value > extreme[count - 1]:
-                        for i in range(count):
-                            kept = extreme[i]
-                            extreme[i] = max(kept, value)
-                            value = min(kept, value)
-            total = 0.0
-            for i in range(count):
-                total += extreme[i]
-            peaks[t, band] = total / count
-            extreme[:count] = np.inf
-            for stop in range(end, first, -_RUN):
-                start = max(stop - _RUN, first)
-                least = np.float32(np.inf)
-                for k in range(start, stop):
-                    least = min(least, magnitudes[t, k])
-                if least >= extreme[count - 1]:
-                    continue
-                for k in range(start, stop):
-                    value = magnitudes[t, k]
-                    if value < extreme[count - 1]:
-                        for i in range(count):
-                            kept = extreme[i]
-                            extreme[i] = min(kept, value)
-                            value = max(kept, value)
-            total = 0.0
-            for i in range(count):
-                total += extreme[i]
-            valleys[t, band] = total / count
+            greatest[:count] = -1.0
+            least[:count] = np.inf
+            for k in range(first, end):
+                high = low = load_many(magnitudes, k * _BLOCK_FRAMES + place)
+                for i in range(count):
+                    kept, kept_low = load_many(greatest, i * WIDE_LANES), load_many(least, i * WIDE_LANES)
+                    store(greatest, i * WIDE_LANES, maximum(kept, high))
+                    store(least, i * WIDE_LANES, minimum(kept_low, low))
+                    high, low = minimum(kept, high), maximum(kept_low, low)
+            top, bottom = load_many(greatest, 0), load_many(least, 0)
+            for i in range(1, count):
+                top, bottom = top + load_many(greatest, i * WIDE_LANES), bottom + load_many(least, i * WIDE_LANES)
+            store(peaks, band * _BLOCK_FRAMES + place, top * (1.0 / count))
+            store(valleys, band * _BLOCK_FRAMES + place, bottom * (1.0 / count))
 
 
 @njit(cache=True, nogil=True)
-def _windowed(samples: np.ndarray, window: np.ndarray, frames: np.ndarray) -> None:
-    """Frames (B, 2048) of the samples, times the window."""
-    for t in range(frames.shape[0]):
-        for k in range(len(window)):
-            frames[t, k] = samples[t * HOP_LENGTH + k] * window[k]
+def _analyse_block(
+    hops: np.ndarray,
+    n_frames: int,
+    transform: tuple[np.ndarray, ...],
+    mel_filters: tuple[np.ndarray, ...],
+    loudness_weights: np.ndarray,
+    contrast_bands: np.ndarray,
+    block: tuple[np.ndarray, ...],
+    scalars: np.ndarray,
+    tuning: np.ndarray,
+) -> None:
+    """Everything that the spectra of a block of frames give, while they are in cache.
+
+    Fills the arrays of the block, which hold a frame per column (see `_Block`), and scalars (n_frames, 5), a row per
+    frame, and adds to tuning; that may be empty.
+    """
+    power, magnitudes, mel, peaks, valleys = block
+    first, end, weights = mel_filters
+    spectra = np.empty(N_BINS * LANES)
+    for place in range(0, n_frames, LANES):
+        n = min(n_frames - place, LANES)
+        power_of_frames(hops, place, transform, spectra)
+        _frame_statistics(spectra, n, place, loudness_weights, power, magnitudes, scalars)
+        _mel_energies(spectra, place, first, end, weights, mel)
+        if tuning.shape[0] > 0:
+            _count_peaks(spectra, n, tuning)
+    _peaks_and_valleys(magnitudes, contrast_bands, peaks, valleys)
+
+
+@njit(cache=True, nogil=True)
+def _hops(samples: np.ndarray, hops: np.ndarray) -> None:
+    """The samples in columns of 512, into hops (512, n); columns beyond their end are left as they are."""
+    for i in range(len(samples) // HOP_LENGTH):
+        for k in range(HOP_LENGTH):
+            hops[k, i] = samples[i * HOP_LENGTH + k]
+
+
+class _Block(NamedTuple):
+    """Arrays that a block of frames is analysed into, float32, a frame per column (64)."""
+
+    power: np.ndarray
+    magnitudes: np.ndarray
+    mel: np.ndarray
+    peaks: np.ndarray
+    valleys: np.ndarray
+
+
+def _new_block() -> _Block:
+    heights = (N_BINS, N_BINS, N_MELS, N_CONTRAST, N_CONTRAST)
+    return _Block(*(np.zeros((height, _BLOCK_FRAMES), dtype=np.float32) for height in heights))
 
 
 def _tuning_of_histogram(histogram: np.ndarray) -> float:
@@ -363,6 +391,30 @@ def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples
         scalars[t, 1] = crossings / N_FFT
 
 
+@njit(cache=True, nogil=True)
+def _sums_from(rows: np.ndarray, first: np.ndarray, sums: np.ndarray) -> None:
+    for i in range(len(first)):
+        end = max(first[i + 1] if i + 1 < len(first) else len(rows), first[i] + 1)
+        for t in range(first[i], end):
+            for k in range(rows.shape[1]):
+                sums[i, k] += rows[t, k]
+
+
+def sums_from(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Sums of the rows from each of `first` to the next, the last to the end; at least one row each.
+
+    Args:
+        rows: float32 or float64 (n, ...).
+        first: int64 (k,), in order, from 0 to n - 1.
+
+    Returns:
+        float64 (k, ...).
+    """
+    sums = np.zeros((len(first), rows[0].size))
+    _sums_from(np.ascontiguousarray(rows).reshape(len(rows), -1), first, sums)
+    return sums.reshape(len(first), *rows.shape[1:])
+
+
 class _Rows:
     """An array that grows by rows in place, so that nothing is held twice."""
 
@@ -373,9 +425,8 @@ class _Rows:
     def extend(self, n: int) -> np.ndarray:
         """The next `n` rows, to be filled before the next call."""
         if self._used + n > len(self._array):
-            width = self._array.shape[1]
-            more = max(n, self._used // 8, _GROWTH_BYTES // (width * self._array.itemsize))
-            self._array.resize((self._used + more, width), refcheck=False)
+            more = max(n, self._used // 8, _GROWTH_ROWS)
+            self._array.resize((self._used + more, self._array.shape[1]), refcheck=False)
         self._used += n
         return self._array[self._used - n : self._used]
 
@@ -392,20 +443,22 @@ class FrameAnalyser:
     """Computes `FrameFeatures` from mono samples at 22,050 Hz that arrive in pieces of any length."""
 
     def __init__(self) -> None:
-        self._pending = np.zeros(_HALF, dtype=np.float32)
+        # Samples of the next block of frames, of which the first half a frame lies before the start.
+        self._pending = np.zeros((_BLOCK_FRAMES + _OVERLAP_HOPS) * HOP_LENGTH, dtype=np.float32)
+        self._n_pending = _HALF
         self._n_samples = 0
         self._n_frames = 0
         self._peak = 0.0
         self._samples, self._scalars = _Rows(2, np.float64), _Rows(_N_SCALARS, np.float64)
-        self._peaks, self._valleys = _Rows(N_CONTRAST, np.float64), _Rows(N_CONTRAST, np.float64)
+        self._peaks, self._valleys = _Rows(N_CONTRAST, np.float32), _Rows(N_CONTRAST, np.float32)
         self._mel, self._chroma = _Rows(N_MELS, np.float32), _Rows(12, np.float32)
         self._registers = _Rows(12 * len(REGISTERS), np.float32)
-        self._frames = np.empty((_BLOCK_FRAMES, N_FFT))
-        self._spectra = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.complex128)
-        self._magnitudes = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.float32)
-        # Powers of blocks that wait until the tuning is known.
+        self._hops = np.zeros((HOP_LENGTH, _BLOCK_FRAMES + _OVERLAP_HOPS), dtype=np.float32)
+        self._transform = (*tables(), *workspace())
+        self._block = _new_block()
+        # Powers of blocks that wait until the tuning is known, many in one piece of memory.
         self._held_power: list[np.ndarray] = []
-        self._power = np.empty((_BLOCK_FRAMES, N_BINS), dtype=np.float32)
+        self._room = np.empty((0, N_BINS, _BLOCK_FRAMES), dtype=np.float32)
         self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
         self._tuning: float | None = None
         self._chroma_filters = np.empty((0, 0), dtype=np.float32)
@@ -417,9 +470,13 @@ class FrameAnalyser:
             return
         self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
         self._n_samples += len(samples)
-        self._pending = np.concatenate([self._pending, samples])
-        n_frames = max((len(self._pending) - N_FFT) // HOP_LENGTH + 1, 0)
-        self._process(n_frames // _BLOCK_FRAMES * _BLOCK_FRAMES)
+        while len(samples):
+            taken = samples[: len(self._pending) - self._n_pending]
+            self._pending[self._n_pending : self._n_pending + len(taken)] = taken
+            self._n_pending += len(taken)
+            samples = samples[len(taken) :]
+            if self._n_pending == len(self._pending):
+                self._process_block(_BLOCK_FRAMES)
 
     def finish(self, *, duration_s: float | None = None) -> FrameFeatures:
         """The features of all that was pushed; at least one sample must have been.
@@ -427,9 +484,10 @@ class FrameAnalyser:
         Args:
             duration_s: Length of the audio before it was resampled, s; None for that of the samples pushed.
         """
-        self._pending = np.concatenate([self._pending, np.zeros(N_FFT, dtype=np.float32)])
-        n_frames = 1 + self._n_samples // HOP_LENGTH
-        self._process(n_frames - self._n_frames)
+        self._pending[self._n_pending :] = 0.0
+        # Where the block is nearly full, the zeros after the end make a frame of the next.
+        while (n_frames := 1 + self._n_samples // HOP_LENGTH - self._n_frames) > 0:
+            self._process_block(min(n_frames, _BLOCK_FRAMES))
         if self._tuning is None:
             self._tuning = self._settle_tuning()
         scalars, samples, mel = self._scalars.take(), self._samples.take(), self._mel.take()
@@ -454,32 +512,32 @@ class FrameAnalyser:
             loudness_db=integrated_loudness(scalars[:, 4]),
         )
 
-    def _process(self, n_frames: int) -> None:
-        """Analyse the first `n_frames` frames of the pending samples and drop what no later frame needs."""
-        for start in range(0, n_frames, _BLOCK_FRAMES):
-            n = min(_BLOCK_FRAMES, n_frames - start)
-            first = start * HOP_LENGTH
-            self._process_block(self._pending[first : first + (n - 1) * HOP_LENGTH + N_FFT], n)
-        self._pending = self._pending[n_frames * HOP_LENGTH :]
-
-    def _process_block(self, samples: np.ndarray, n: int) -> None:
-        _sample_statistics(samples, n, self._n_frames * HOP_LENGTH, self._n_samples, self._samples.extend(n))
-        _windowed(samples, hann_window(), self._frames[:n])
-        spectra = np.fft.rfft(self._frames[:n], out=self._spectra[:n])
-        power = np.empty((n, N_BINS), dtype=np.float32) if self._tuning is None else self._power[:n]
-        _frame_statistics(
-            spectra,
-            SAMPLE_RATE / N_FFT,
-            *sparse_mel(),
+    def _process_block(self, n: int) -> None:
+        """Analyse the first `n` frames of the pending samples and drop the samples of a block."""
+        start = self._n_frames * HOP_LENGTH
+        _sample_statistics(self._pending, n, start, self._n_samples, self._samples.extend(n))
+        _hops(self._pending, self._hops)
+        block = self._block if self._tuning is not None else self._block._replace(power=self._room_for_power())
+        _analyse_block(
+            self._hops,
+            n,
+            self._transform,
+            sparse_mel(),
             loudness_weights(),
-            power,
-            self._magnitudes[:n],
+            contrast_bands(),
+            tuple(block),
             self._scalars.extend(n),
-            self._mel.extend(n),
             self._tuning_histogram if self._tuning is None else self._tuning_histogram[:0],
         )
-        _peaks_and_valleys(self._magnitudes[:n], contrast_bands(), self._peaks.extend(n), self._valleys.extend(n))
+        self._mel.extend(n)[:] = block.mel[:, :n].T
+        self._peaks.extend(n)[:] = block.peaks[:, :n].T
+        self._valleys.extend(n)[:] = block.valleys[:, :n].T
         self._n_frames += n
+        kept = _OVERLAP_HOPS * HOP_LENGTH
+        self._pending[:kept] = self._pending[-kept:]
+        self._pending[kept:] = 0.0
+        self._n_pending = kept
+        power = block.power[:, :n]
         if self._tuning is not None:
             self._add_chroma(power)
             return
@@ -487,26 +545,34 @@ class FrameAnalyser:
         if self._n_frames >= _TUNING_FRAMES:
             self._tuning = self._settle_tuning()
 
+    def _room_for_power(self) -> np.ndarray:
+        """An array for the powers of a block (1025, 64)."""
+        place = len(self._held_power) % _HELD_BLOCKS
+        if place == 0:
+            # Large arrays live in large pages, which the system hands out far more quickly.
+            self._room = np.empty((_HELD_BLOCKS, N_BINS, _BLOCK_FRAMES), dtype=np.float32)
+        return self._room[place]
+
     def _settle_tuning(self) -> float:
         tuning = _tuning_of_histogram(self._tuning_histogram)
-        self._chroma_filters = np.ascontiguousarray(chroma_filters(tuning).T.astype(np.float32))
+        self._chroma_filters = chroma_filters(tuning).astype(np.float32)
         self._register_filters = register_filters(tuning)
+        self._room = self._room[:0].copy()
         self._held_power.reverse()
         while self._held_power:
             self._add_chroma(self._held_power.pop())
         return tuning
 
     def _add_chroma(self, power: np.ndarray) -> None:
-        raw = power @ self._chroma_filters
-        largest = raw.max(axis=1, keepdims=True)
-        np.divide(
-            raw,
-            np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0)),
-            out=self._chroma.extend(len(power)),
-        )
-        registers = self._registers.extend(len(power))
+        """Pitch classes of a block of frames, from their power (1025, n)."""
+        n = power.shape[1]
+        raw = self._chroma_filters @ power
+        largest = raw.max(axis=0)
+        raw /= np.where(largest > np.finfo(np.float32).tiny, largest, np.float32(1.0))
+        self._chroma.extend(n)[:] = raw.T
+        registers = self._registers.extend(n)
         for i, (first, weights) in enumerate(self._register_filters):
-            registers[:, 12 * i : 12 * (i + 1)] = power[:, first : first + len(weights)] @ weights
+            registers[:, 12 * i : 12 * (i + 1)] = (weights @ power[first : first + weights.shape[1]]).T
 
 
 def analyse_frames(samples: np.ndarray) -> FrameFeatures:

@@ -30,7 +30,8 @@ from editorbot_core.grid_ranking import (
     reading_features,
     reading_probabilities,
 )
-from editorbot_core.spectral import FrameFeatures
+from editorbot_core.lanes import LANES, choose_if_less, fill, load, maximum, store
+from editorbot_core.spectral import FrameFeatures, sums_from
 
 TRACKER = "semi-markov-2"
 
@@ -38,12 +39,15 @@ ACTIVATION_RATE = 2 * FRAME_RATE
 BAND_EDGES = (0, 8, 20, 36, 60, 90, N_MELS)
 _PERIODICITY_WINDOW_S = 10.0
 _PHASE_WINDOW_S = 15.0
-_CHUNK_FRAMES = 4_096
+_CHUNK_FRAMES = 1_024
+# Most frames of the activation by which an interval differs from the one before.
+_MAX_STEP = 6
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """Constants of the tracker; the defaults lie on the middle of a wide plateau over 40 development songs.
+    """Constants of the tracker; the defaults lie on a wide plateau: on the 119 songs that train the ranking, no other
+    value of one of them gains more than chance explains (`editorbot tune-tracker`).
 
     Attributes:
         compression: Gain before the logarithm of the mel spectrogram, relative to its mean.
@@ -163,42 +167,52 @@ def _best_path(
     off_beat_sums: np.ndarray,
     intervals: np.ndarray,
     interval_score: np.ndarray,
-    change_cost: np.ndarray,
-    max_step: int,
+    step_cost: np.ndarray,
 ) -> np.ndarray:
     """Frames of the beats on the best path, int64, in order.
 
     on_beat (T,) is the log-likelihood of a frame on a beat; off_beat_sums (T + 1,) the running sum of that between
-    beats; change_cost[j, k] what a step from interval j to interval k costs (infinite: not allowed).
+    beats; step_cost[i, k] what it costs that interval k follows interval k + i - S, of 2 S + 1 steps (infinite: not
+    allowed). Intervals rise by one frame.
     """
     n_frames, n_intervals = len(on_beat), len(intervals)
-    longest = intervals[-1]
-    ring = np.full((longest + 1, n_intervals), -np.inf)
+    n_steps, longest = len(step_cost), intervals[-1]
+    max_step = n_steps // 2
+    # What a beat is worth before its own frame, by frame and interval; filled as soon as the beat before is known.
+    n_rows = longest + 1
+    coming = np.empty((n_rows, n_intervals))
     # Steps from the interval before, from 0 to 2 max_step; -1 where the path begins.
     origin = np.full((n_frames, n_intervals), -1, dtype=np.int8)
+    width = step_cost.shape[1]
+    value = np.full(width + 2 * max_step, -np.inf)
+    best, chosen = np.empty(width), np.empty(width)
     best_end, best_frame, best_interval = -np.inf, 0, 0
+    row = -1
     for t in range(n_frames):
-        row = t % (longest + 1)
+        row = row + 1 if row < longest else 0
         for k in range(n_intervals):
-            start = t - intervals[k]
-            if start < 0:
-                ring[row, k] = off_beat_sums[t] + on_beat[t] + interval_score[k]
-                origin[t, k] = -1
-                continue
-            source = start % (longest + 1)
-            best, chosen = -np.inf, 0
-            for j in range(max(k - max_step, 0), min(k + max_step + 1, n_intervals)):
-                value = ring[source, j] - change_cost[j, k]
-                if value > best:
-                    best, chosen = value, j
-            between = off_beat_sums[t] - off_beat_sums[start + 1]
-            ring[row, k] = best + between + on_beat[t] + interval_score[k]
-            origin[t, k] = chosen - k + max_step
+            before = off_beat_sums[t]
+            if t >= intervals[k]:
+                before = coming[row, k] + (off_beat_sums[t] - off_beat_sums[t - intervals[k] + 1])
+            value[max_step + k] = before + on_beat[t] + interval_score[k]
+        if t + longest >= n_frames:
+            for k in range(n_intervals):
+                ending = value[max_step + k] + off_beat_sums[n_frames] - off_beat_sums[t + 1]
+                if t + intervals[k] >= n_frames and ending > best_end:
+                    best_end, best_frame, best_interval = ending, t, k
+        for k in range(0, width, LANES):
+            greatest, step = fill(-np.inf), fill(0.0)
+            for i in range(n_steps):
+                stepped = load(value, k + i) - load(step_cost, i * width + k)
+                step = choose_if_less(greatest, stepped, fill(np.float64(i)), step)
+                greatest = maximum(greatest, stepped)
+            store(best, k, greatest)
+            store(chosen, k, step)
         for k in range(n_intervals):
-            if t + intervals[k] >= n_frames:
-                value = ring[row, k] + off_beat_sums[n_frames] - off_beat_sums[t + 1]
-                if value > best_end:
-                    best_end, best_frame, best_interval = value, t, k
+            later = row + intervals[k]
+            coming[later if later < n_rows else later - n_rows, k] = best[k]
+            if t + intervals[k] < n_frames:
+                origin[t + intervals[k], k] = int(chosen[k])
     path = np.empty(n_frames, dtype=np.int64)
     n_beats = 0
     t, k = best_frame, best_interval
@@ -207,9 +221,9 @@ def _best_path(
         n_beats += 1
         if origin[t, k] < 0:
             break
-        j = k + origin[t, k] - max_step
+        step = origin[t, k] - max_step
         t -= intervals[k]
-        k = j
+        k += step
     return path[:n_beats][::-1].copy()
 
 
@@ -223,10 +237,14 @@ def beat_frames(activation: np.ndarray, *, config: TrackerConfig) -> np.ndarray:
     prior = -0.5 * (np.log(tempo / config.prior_bpm) / config.prior_octaves_e) ** 2
     score = config.prior_weight * prior
     score += config.periodicity_weight * np.log(periodicity / max(periodicity.max(), 1e-12) + 0.02)
-    change = np.log(intervals[:, None] / intervals[None]) ** 2 * config.tempo_change_cost
+    before = intervals + np.arange(-_MAX_STEP, _MAX_STEP + 1)[:, None]
+    change = np.full((len(before), -(-len(intervals) // LANES) * LANES), np.inf)
+    costs = np.log(before / intervals) ** 2 * config.tempo_change_cost
+    allowed = (before >= intervals[0]) & (before <= intervals[-1])
+    change[:, : len(intervals)] = np.where(allowed, costs, np.inf)
     between = np.log((1 - activation) / config.non_beat_share)
     sums = np.concatenate([[0.0], np.cumsum(between)])
-    return np.asarray(_best_path(np.log(activation), sums, intervals, score, change, 6))
+    return np.asarray(_best_path(np.log(activation), sums, intervals, score, change))
 
 
 def _standardise(values: np.ndarray) -> np.ndarray:
@@ -237,15 +255,15 @@ def _instants(times: np.ndarray, frames: FrameFeatures, onsets: np.ndarray, *, c
     """Sums of frame features from each of `times` to the next, the last to the end of the audio."""
     first = np.minimum(np.round(times * FRAME_RATE).astype(np.int64), frames.n_frames - 1)
     edges = np.append(first, frames.n_frames)
-    timbre = np.empty((len(first), N_MELS), dtype=np.float32)
+    timbre = np.empty((len(first), N_MELS))
     # Whole intervals per block, about a minute at a time.
     per_block = 256
     blocks = range(0, len(first), per_block)
     bounds = [(int(edges[i]), int(max(edges[min(i + per_block, len(first))], edges[i] + 1))) for i in blocks]
     for i, level in zip(blocks, _levels(frames.mel, bounds, compression), strict=True):
-        timbre[i : i + per_block] = np.add.reduceat(level, first[i : i + per_block] - first[i], axis=0)
+        timbre[i : i + per_block] = sums_from(level, first[i : i + per_block] - first[i])
     around = np.clip(first[:, None] + np.arange(-2, 4)[None], 0, frames.n_frames - 1)
-    return Instants(times, np.add.reduceat(frames.chroma, first, axis=0), timbre, onsets[around].max(axis=1))
+    return Instants(times, sums_from(frames.chroma, first), timbre, onsets[around].max(axis=1))
 
 
 def bar_evidence(chosen: np.ndarray, sums: Instants) -> np.ndarray:
@@ -255,8 +273,8 @@ def bar_evidence(chosen: np.ndarray, sums: Instants) -> np.ndarray:
         chosen: The beats, as indices into `sums.times`, int64 (n_beats,), rising.
         sums: Of the beats and midpoints.
     """
-    chroma = np.add.reduceat(sums.chroma, chosen, axis=0)
-    timbre = np.add.reduceat(sums.timbre, chosen, axis=0)
+    chroma = sums_from(sums.chroma, chosen)
+    timbre = sums_from(sums.timbre, chosen)
     onsets = sums.onsets[chosen]
     return _standardise(
         _standardise(cosine_novelty(chroma))

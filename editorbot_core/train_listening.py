@@ -21,7 +21,7 @@ from editorbot_core.context import beat_context
 from editorbot_core.edits import Units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import decode_song, frames_to_features
-from editorbot_core.grid_ranking import RANKER, reading_features, reading_probabilities
+from editorbot_core.grid_ranking import RANKER, Instants, Reading, reading_features, reading_probabilities
 from editorbot_core.progress import Progress
 from editorbot_core.shipped import FOLDER, save_weights
 from editorbot_core.structure_model import (
@@ -107,20 +107,25 @@ def annotated_songs(folders: Sequence[Path]) -> list[tuple[Path, Annotation]]:
     return songs
 
 
-def rank_song(path: Path, annotation: Annotation) -> RankedSong:
-    """Features and quality of all readings of one song."""
-    frames, config = decode_song(path).frames, TrackerConfig()
-    onsets = band_onsets(frames.mel, compression=config.compression)
-    activation = beat_activation(onsets, config=config)
-    instants, readings = find_readings(frames, onsets, activation, config=config)
-    grid = annotation.grid
+def reading_qualities(instants: Instants, readings: Sequence[Reading], grid: BeatGrid) -> np.ndarray:
+    """How right each reading is, in [0, 1]: mean F-measure of its beats and its downbeats, given the true grid."""
     quality = []
     for reading in readings:
         times = instants.times[reading.chosen]
         inside = (times > grid.times[0] - 0.3) & (times < grid.times[-1] + 0.3)
         first = inside & (reading.positions == 1)
         quality.append(0.5 * f_measure(grid.times, times[inside]) + 0.5 * f_measure(grid.downbeats, times[first]))
-    return RankedSong(path, annotation.track_id, reading_features(instants, readings), np.array(quality))
+    return np.array(quality)
+
+
+def rank_song(path: Path, annotation: Annotation) -> RankedSong:
+    """Features and quality of all readings of one song."""
+    frames, config = decode_song(path).frames, TrackerConfig()
+    onsets = band_onsets(frames.mel, compression=config.compression)
+    activation = beat_activation(onsets, config=config)
+    instants, readings = find_readings(frames, onsets, activation, config=config)
+    quality = reading_qualities(instants, readings, annotation.grid)
+    return RankedSong(path, annotation.track_id, reading_features(instants, readings), quality)
 
 
 class _RankerNet(nn.Module):

@@ -236,7 +236,12 @@ def _load_songs(folder: Path, session: Session) -> tuple[list[Song], list[Song]]
     """Training and held-out songs."""
     config = session.config
     records = ingest(
-        folder, home_folder(), n_processes=config.n_workers, tracker=config.tracker, progress=session.progress
+        folder,
+        home_folder(),
+        n_processes=config.n_workers,
+        tracker=config.tracker,
+        separator=config.separator,
+        progress=session.progress,
     )
     for record in records:
         if record.status != "accepted":

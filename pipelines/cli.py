@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         "--songs", type=Path, metavar="FOLDER", help="songs to learn from (default: training_data/, else demo songs)"
     )
     run.add_argument("--tracker", metavar="NAME", help="finds the beats: semi-markov (default), librosa or beat_this")
+    run.add_argument("--separator", metavar="NAME", help="divides songs into stems: masks (default) or demucs")
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as ppo.n_steps=4096"
     )
@@ -54,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where the weights go (default: into the package)"
     )
+
+    tune = commands.add_parser("tune-tracker", help="try other constants of the beat tracker, on annotated songs")
+    tune.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="songs with annotations beside them")
     return parser
 
 
@@ -61,8 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from pipelines.run import run_main_job
 
     settings = named_values(arguments.set)
-    if arguments.tracker is not None:
-        settings["tracker"] = arguments.tracker
+    for name in ("tracker", "separator"):
+        if getattr(arguments, name) is not None:
+            settings[name] = getattr(arguments, name)
     if arguments.songs is not None and not arguments.songs.is_dir():
         raise ParameterError(f"--songs {arguments.songs}: no such folder")
     return run_main_job(songs=arguments.songs, settings=settings)
@@ -130,6 +135,33 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_folders(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise ParameterError(f"{folder}: no such folder; name one that holds annotated songs")
+
+
+def _tune_tracker(arguments: argparse.Namespace) -> int:
+    from editorbot_core.progress import ProgressBars
+    from editorbot_core.tune_tracker import chosen_constants, try_constants
+
+    _check_folders(arguments.folders)
+    bars = ProgressBars()
+    try:
+        trials = try_constants(arguments.folders, progress=bars)
+    finally:
+        bars.close()
+    say(f"{'constant':20} {'value':>8}  {'first':>6}  {'best':>6}  {'gain':>8}")
+    for trial in trials:
+        value = f"{trial.value:8.4g}" if trial.constant else " " * 8
+        gain = f"{trial.gain:+8.4f} +/- {trial.gain_error:.4f}" if trial.constant else ""
+        say(f"{trial.constant or 'as they are':20} {value}  {trial.first:6.4f}  {trial.best:6.4f}  {gain}".rstrip())
+    chosen = chosen_constants(trials)
+    changes = ", ".join(f"{name}={value:.4g}" for name, value in chosen.items())
+    say(f"to change: {changes}" if chosen else "to change: none; chance explains the greatest gain among so many")
+    return 0
+
+
 def _train_listening(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
@@ -137,9 +169,7 @@ def _train_listening(arguments: argparse.Namespace) -> int:
     from editorbot_core.shipped import FOLDER
     from editorbot_core.train_listening import train_listening
 
-    for folder in arguments.folders:
-        if not folder.is_dir():
-            raise ParameterError(f"{folder}: no such folder; name one that holds annotated songs")
+    _check_folders(arguments.folders)
     bars = ProgressBars()
     try:
         report = train_listening(arguments.folders, output=arguments.output or FOLDER, progress=bars)
@@ -166,7 +196,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return study(argv[1:])
     arguments = _parser().parse_args(argv)
-    bodies = {"run": _run, "ui": _ui, "rate": _rate, "demo": _demo, "train-listening": _train_listening}
+    bodies = {
+        "run": _run,
+        "ui": _ui,
+        "rate": _rate,
+        "demo": _demo,
+        "train-listening": _train_listening,
+        "tune-tracker": _tune_tracker,
+    }
     return run_command(lambda: bodies[arguments.command](arguments))
 
 

@@ -24,7 +24,7 @@ from pipelines.io_managers import ParquetTables
 class InThisProcess:
     """Stands in for the pool of processes."""
 
-    def __init__(self, n_processes: int, store: Path, *, corrections: Path, tracker: str) -> None:
+    def __init__(self, n_processes: int, store: Path, *, corrections: Path, tracker: str, separator: str) -> None:
         self._store = store
 
     def __enter__(self) -> "InThisProcess":

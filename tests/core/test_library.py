@@ -166,8 +166,8 @@ def analysed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     paths: list[Path] = []
 
     class InThisProcess:
-        def __init__(self, n_processes: int, store: Path, *, corrections: Path, tracker: str) -> None:
-            self._how = {"store": store, "corrections": corrections, "tracker": tracker}
+        def __init__(self, n_processes: int, store: Path, *, corrections: Path, tracker: str, separator: str) -> None:
+            self._how = {"store": store, "corrections": corrections, "tracker": tracker, "separator": separator}
 
         def __enter__(self) -> "InThisProcess":
             return self
@@ -242,9 +242,11 @@ def test_another_tracker_changes_every_grid_but_the_corrected(
     assert [path.name for path in analysed] == [os.fsdecode(b"tw\xf6.wav")]
 
 
-def test_an_unknown_tracker_is_refused_before_anything_is_analysed(music: Path, tmp_path: Path) -> None:
+def test_an_unknown_tracker_or_separator_is_refused_before_anything_is_analysed(music: Path, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="one of semi-markov, librosa, beat_this"):
         ingest(music, tmp_path, tracker="madmom")
+    with pytest.raises(ParameterError, match="one of masks, demucs"):
+        ingest(music, tmp_path, separator="spleeter")
 
 
 def test_a_damaged_correction_rejects_its_song_only(own_store: tuple[Path, Path]) -> None:
