@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
 TRAINING_FOLDER = "training_data"
 N_DEMO_SONGS = 24
-# What the pipeline does otherwise than `train_rlhf.py`: longer training, and doubt between ensemble members counts.
-PIPELINE_SETTINGS = {"total_steps": "600000", "ppo.n_steps": "32768", "ppo.ensemble_k": "0.5"}
+# What the pipeline does otherwise than `train_rlhf.py`: longer training, doubt between ensemble members counts, and
+# policies are judged at three lengths, because one edit of each of a few songs says little.
+PIPELINE_SETTINGS = {
+    "total_steps": "600000",
+    "ppo.n_steps": "32768",
+    "ppo.ensemble_k": "0.5",
+    "eval_ratios": "0.35,0.5,0.7",
+}
 
 
 @cache
