@@ -27,7 +27,6 @@ N_PHASES = 4
 STRUCTURE_MODEL = "structure"
 # Labels of phrases that occur once (see the annotation format): two of them are not the same material.
 _ONE_OFF = "Xx"
-_LEAST_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class StructureNetConfig:
         excerpts: Share of the examples that are excerpts.
         epochs: Passes over the songs.
         batch_size: Songs per step.
-        pair_share: Share of the rows of the same-material matrix that a step learns from.
         learning_rate: Largest, of AdamW with a cosine schedule.
         weight_decay: Of AdamW.
         averaging: Decay per step of the mean over the weights of the second half of training, which is what is kept.
@@ -59,9 +57,8 @@ class StructureNetConfig:
     noise: float = 0.5
     crop: int = 48
     excerpts: float = 0.7
-    epochs: int = 6
+    epochs: int = 8
     batch_size: int = 16
-    pair_share: float = 0.25
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     averaging: float = 0.98
@@ -125,27 +122,21 @@ class StructureNet(nn.Module):
         self.embed = nn.Linear(width, 32)
 
     def forward(
-        self, values: torch.Tensor, pairs: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor | None = None
+        self, values: torch.Tensor, pairs: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Map values (S, U, d), pairs (S, U, U, p) and mask (S, U) to the three kinds of logits.
-
-        With `rows` (R,), of the last kind only these rows, (S, R, U).
-        """
-        s, u, _ = values.shape
+        """Map values (S, U, d), pairs (S, U, U, p) and mask (S, U) to the three kinds of logits."""
         x = ((values - self.mean) / self.scale).clamp(-5, 5)
         if self.training:
             config = self.config
             x = x + config.noise * torch.randn_like(x)
-            x = x * (torch.rand(s, 1, x.shape[2]) > config.feature_dropout)
+            x = x * (torch.rand(len(x), 1, x.shape[2]) > config.feature_dropout)
         x = self.inputs(x) * mask[..., None].float()
         for block in self.blocks:
             x = block(x, pairs, mask)
         x = self.final(x)
         e = F.normalize(self.embed(x), dim=2)
-        if rows is None:
-            rows = torch.arange(u)
-        alike = e[:, rows] @ e.transpose(1, 2)
-        pair = self.pair(torch.cat([pairs[:, rows], alike[..., None]], dim=3))[..., 0]
+        alike = e @ e.transpose(1, 2)
+        pair = self.pair(torch.cat([pairs, alike[..., None]], dim=3))[..., 0]
         return self.start(x)[..., 0], self.phase(x), pair
 
 
@@ -221,22 +212,16 @@ def _batch(
     return tuple(map(torch.from_numpy, out))
 
 
-def structure_loss(
-    net: StructureNet, batch: tuple[torch.Tensor, ...], rows: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Start (weight 1), place (0.5; right if any annotator agrees) and same material (0.5), means over known units.
-
-    Same material is learned from the pairs of the units `rows` with all, or from all pairs.
-    """
+def structure_loss(net: StructureNet, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Start (weight 1), place (0.5; right if any annotator agrees) and same material (0.5), means over known units."""
     values, pairs, mask, start, phase, same, known = batch
-    n_units = values.shape[1]
-    rows = torch.arange(n_units) if rows is None else rows
-    at_start, at_phase, at_same = net(values, pairs, mask > 0, rows)
+    at_start, at_phase, at_same = net(values, pairs, mask > 0)
     inside = known > 0
     start_loss = F.binary_cross_entropy_with_logits(at_start, start, reduction="none")[inside].mean()
     agreed = at_phase.log_softmax(2).masked_fill(phase <= 0, -1e9).logsumexp(2)
-    both = inside[:, rows, None] & inside[:, None] & (rows[:, None] != torch.arange(n_units))
-    same_loss = F.binary_cross_entropy_with_logits(at_same, same[:, rows], reduction="none")[both].mean()
+    others = ~torch.eye(values.shape[1], dtype=torch.bool)
+    both = inside[:, :, None] & inside[:, None] & others
+    same_loss = F.binary_cross_entropy_with_logits(at_same, same, reduction="none")[both].mean()
     return start_loss - 0.5 * agreed[inside].mean() + 0.5 * same_loss
 
 
@@ -269,9 +254,7 @@ def train_structure_net(
             batches = np.array_split(order, n_batches)
             for i in rng.permutation(n_batches):
                 batch = _batch([examples[j] for j in batches[i]], rng, crop=config.crop, excerpts=config.excerpts)
-                n_units = batch[0].shape[1]
-                n_rows = min(n_units, max(_LEAST_ROWS, round(config.pair_share * n_units)))
-                loss = structure_loss(net, batch, torch.from_numpy(rng.permutation(n_units)[:n_rows]))
+                loss = structure_loss(net, batch)
                 optimiser.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

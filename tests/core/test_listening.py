@@ -284,14 +284,6 @@ class TestStructureModel:
             for net in model.nets_for(work):
                 assert work not in seen[model.nets.index(net)]
 
-    def test_rows_are_those_of_the_whole(self):
-        torch.manual_seed(0)
-        net = StructureNet(SMALL).eval()
-        values, pairs, mask, *_ = _batch([example(0)], np.random.default_rng(0), crop=99, excerpts=0.5)
-        rows = torch.tensor([3, 0, 7])
-        with torch.no_grad():
-            torch.testing.assert_close(net(values, pairs, mask > 0, rows)[2], net(values, pairs, mask > 0)[2][:, rows])
-
     def test_arrays_bring_it_back(self):
         torch.manual_seed(1)
         nets = tuple(StructureNet().eval() for _ in range(4))
