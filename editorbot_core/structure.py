@@ -39,7 +39,7 @@ _CHROMA = slice(FEATURE_INDEX["chroma_c"], FEATURE_INDEX["chroma_b"] + 1)
 _TIMBRE = slice(FEATURE_INDEX["mfcc_01"], FEATURE_INDEX["mfcc_13"] + 1)
 _RHYTHM = [FEATURE_INDEX[name] for name in ("onset_strength", "drums_energy", "bass_energy", "rms")]
 
-STRUCTURE_VERSION = 3
+STRUCTURE_VERSION = 4
 """Changes whenever the same weights and features would give another structure."""
 
 # Relative frequency of phrases of 1, 2, ..., 16 bars.
@@ -171,7 +171,7 @@ def read_structure(
     Args:
         features: With context.
         units: How the beats are grouped.
-        work: The composition; a work of the model's training set is read by the network that has not seen it.
+        work: The composition; a work of the model's training set is read by the networks that have not seen it.
         model: None for the one that comes with the package.
     """
     beats_per_unit = int(np.median(units.lengths))

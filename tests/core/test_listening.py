@@ -17,20 +17,33 @@ from editorbot_core.spectral import analyse_frames
 from editorbot_core.structure import read_structure, remembered_structure
 from editorbot_core.structure_model import (
     StructureExample,
+    StructureLogits,
     StructureModel,
     StructureNet,
     StructureNetConfig,
+    StructureTargets,
+    Temperatures,
     _batch,
+    fit_temperatures,
     fold_of,
-    net_probabilities,
+    net_logits,
     shipped_structure_model,
     structure_loss,
     structure_model_of,
     structure_targets,
+    to_probabilities,
     train_structure_net,
 )
 from editorbot_core.tracking import TrackerConfig, band_onsets, beat_activation, find_readings
-from editorbot_core.train_listening import RankedSong, area_under_curve, f_measure, train_listening, train_ranker
+from editorbot_core.train_listening import (
+    RankedSong,
+    area_under_curve,
+    f_measure,
+    shorten,
+    train_listening,
+    train_ranker,
+    train_structure_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +206,9 @@ class TestTargets:
         assert same[0, 3] == 1.0 and same[0, 8] == 0.0
 
 
-SMALL = StructureNetConfig(width=16, dilations=(1, 2), epochs=40, batch_size=4, crop=8, noise=0.1, feature_dropout=0.0)
+SMALL = StructureNetConfig(
+    width=16, dilations=((1, 2), (1,)), epochs=40, batch_size=4, crop=8, noise=0.1, feature_dropout=0.0
+)
 
 
 def example(seed, *, work=None):
@@ -215,7 +230,7 @@ class TestStructureModel:
         for a, b in zip(net.parameters(), again.parameters(), strict=True):
             assert torch.equal(a, b)
         new = example(99)
-        found = net_probabilities([net], new.features)
+        found = to_probabilities(net_logits([net], new.features), Temperatures())
         assert area_under_curve(found.start, new.targets.start > 0) > 0.9
         np.testing.assert_allclose(found.phase.sum(axis=1), 1.0, atol=1e-6)
         np.testing.assert_allclose(found.same, found.same.T, atol=1e-6)
@@ -224,7 +239,7 @@ class TestStructureModel:
         torch.manual_seed(0)
         net = StructureNet(SMALL).eval()
         features = example(0).features
-        alone = net_probabilities([net], features)
+        alone = to_probabilities(net_logits([net], features), Temperatures())
         values = torch.zeros(1, 30, N_BAR_FEATURES)
         pairs, mask = torch.zeros(1, 30, 30, N_PAIR_FEATURES), torch.zeros(1, 30, dtype=torch.bool)
         n = len(features.values)
@@ -243,22 +258,38 @@ class TestStructureModel:
         one = example(0)
         one.targets.known[12:] = False
         rng = np.random.default_rng(0)
-        batch = _batch([one], rng, crop=99)
+        batch = _batch([one], rng, crop=99, excerpts=0.5)
         loss = structure_loss(net, batch)
         one.targets.start[12:] = 1.0 - one.targets.start[12:]
-        assert torch.equal(structure_loss(net, _batch([one], rng, crop=99)), loss)
+        assert torch.equal(structure_loss(net, _batch([one], rng, crop=99, excerpts=0.5)), loss)
 
-    def test_a_work_of_the_training_set_is_read_by_the_network_that_has_not_seen_it(self):
-        nets = tuple(StructureNet() for _ in range(3))
-        model = StructureModel(nets, frozenset({"mine"}))
-        assert model.nets_for("mine") == (nets[fold_of("mine", 3)],)
+    def test_a_work_of_the_training_set_is_read_by_the_networks_that_have_not_seen_it(self):
+        nets = tuple(StructureNet() for _ in range(6))
+        model = StructureModel(nets, frozenset({"mine"}), n_folds=3)
+        fold = fold_of("mine", 3)
+        assert model.nets_for("mine") == (nets[fold], nets[fold + 3])
         assert model.nets_for("other") == nets
+
+    def test_networks_have_not_seen_the_works_of_their_fold(self, monkeypatch):
+        seen = []
+
+        def note(examples, *, seed):
+            seen.append({e.work for e in examples})
+            return StructureNet()
+
+        monkeypatch.setattr("editorbot_core.train_listening.train_structure_net", note)
+        examples = [example(seed) for seed in range(6)]
+        model = train_structure_model(examples, n_folds=3, n_nets=2)
+        for work in model.works:
+            for net in model.nets_for(work):
+                assert work not in seen[model.nets.index(net)]
 
     def test_arrays_bring_it_back(self):
         torch.manual_seed(1)
-        model = StructureModel(tuple(StructureNet().eval() for _ in range(2)), frozenset({"a", "b"}))
+        nets = tuple(StructureNet().eval() for _ in range(4))
+        model = StructureModel(nets, frozenset({"a", "b"}), 2, Temperatures(1.5, 2.0, 0.5))
         again = structure_model_of(model.arrays())
-        assert again.works == model.works
+        assert (again.works, again.n_folds, again.temperatures) == (model.works, 2, model.temperatures)
         features = example(0).features
         np.testing.assert_allclose(
             again.probabilities(features, "x").start, model.probabilities(features, "x").start, atol=2e-3
@@ -288,6 +319,57 @@ class TestStructureModel:
             (BeatFeatures(values, grid), Units.bars(grid)),
         ):
             assert read_structure(features, units).phrase_start.shape == (units.n_units,)
+
+
+class TestTemperatures:
+    def test_logits_that_are_too_sure_are_brought_back(self):
+        rng = np.random.default_rng(0)
+        songs, targets = [], []
+        for _ in range(20):
+            start, same = rng.normal(0, 2, 60), rng.normal(0, 2, (60, 60))
+            phase = rng.normal(0, 2, (60, 4))
+            drawn = (phase + rng.gumbel(size=phase.shape)).argmax(axis=1)
+            targets.append(
+                StructureTargets(
+                    (start + rng.logistic(size=60) > 0).astype(np.float32),
+                    np.eye(4, dtype=np.float32)[drawn],
+                    (same + rng.logistic(size=(60, 60)) > 0).astype(np.float32),
+                    np.ones(60, dtype=bool),
+                )
+            )
+            songs.append(StructureLogits(2.0 * start, 1.5 * phase, 0.7 * same))
+        np.testing.assert_allclose(fit_temperatures(songs, targets), (2.0, 1.5, 0.7), rtol=0.15)
+
+    def test_a_high_temperature_makes_unsure(self):
+        logits = StructureLogits(np.array([3.0, -3.0]), np.eye(4)[:2] * 5, np.full((2, 2), 4.0))
+        found = to_probabilities(logits, Temperatures(100.0, 100.0, 100.0))
+        np.testing.assert_allclose(found.start, 0.5, atol=0.01)
+        np.testing.assert_allclose(found.phase, 0.25, atol=0.01)
+        np.testing.assert_allclose(found.same, 0.5, atol=0.01)
+
+
+class TestShorten:
+    FORM = (("A", 4), ("B", 4), ("A", 4), ("C", 4), ("B", 4), ("A", 4), ("D", 4), ("A", 4))
+
+    def test_phrases_stay_whole_and_keep_their_features(self):
+        values, context, grid = random_bars(32)
+        units = Units.bars(grid)
+        annotation = Annotation("w", grid, phrases(self.FORM))
+        targets = structure_targets(annotation, grid.times[units.first_beats])
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            features, shorter = shorten(values, context, units, targets, rng=rng)
+            n = len(shorter.start)
+            assert 16 <= n < 32 and features.values.shape == (n, N_BAR_FEATURES)
+            np.testing.assert_array_equal(np.flatnonzero(shorter.start), np.arange(0, n, 4))
+            np.testing.assert_array_equal(shorter.phase.argmax(axis=1), np.arange(n) % 4)
+            np.testing.assert_array_equal(shorter.same, shorter.same.T)
+
+    def test_a_song_of_few_phrases_is_left_alone(self):
+        values, context, grid = random_bars(16)
+        units = Units.bars(grid)
+        targets = structure_targets(Annotation("w", grid, phrases([("A", 8), ("B", 8)])), grid.times[units.first_beats])
+        assert shorten(values, context, units, targets, rng=np.random.default_rng(0)) is None
 
 
 class TestRemembering:
