@@ -202,7 +202,9 @@ def test_plots_are_small_pictures(runs: Runs) -> None:
 
 def test_edited_songs_can_be_heard_and_worked_on(runs: Runs) -> None:
     audio = sorted(runs.result.edited_songs.glob("*.flac"))
-    assert len(audio) == 2
+    # Two held-out songs, each at the three lengths that policies are judged at.
+    assert len(audio) == 6
+    assert {path.stem.rpartition("-")[2] for path in audio} == {"35", "50", "70"}
     for path in audio:
         edl = read_edl(path.with_suffix(".json"))
         assert soundfile.info(path).duration == pytest.approx(edl.duration_s, abs=0.1)
