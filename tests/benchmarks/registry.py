@@ -152,10 +152,15 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def in_fresh_process(script: str, *arguments: str) -> dict[str, Any]:
-    """What `script` prints as JSON, run by a Python process of its own."""
+def in_fresh_process(script: str, *arguments: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What `script` prints as JSON, run by a Python process of its own, with additions to the environment."""
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"status {done.returncode}: {done.stderr.strip()[-1000:]}")
