@@ -16,8 +16,9 @@ starts; only edits that meet the target to `edits.TOLERANCE_RATIO` and half a un
     q  1 - sqrt(end_exit start_entry), from the probabilities that a phrase starts at the entry and that one starts at
        the exit and another before it
 
-where the *exit* is the unit that would have followed and the *entry* the one that follows instead. Where the structure
-is unsure, p and q hardly differ between joins: smoothness decides, and further joins do not pay.
+where the *exit* is the unit that would have followed and the *entry* the one that follows instead, and the odds of all
+probabilities are first raised to the power `sharpness`. Where the structure is unsure, p and q hardly differ between
+joins: smoothness decides, and further joins do not pay.
 
 Durations leave few ends for the last range once the others stand, so n units take about n^3 / 6 steps of several
 operations. Songs of more than `joins.MAX_PLACES` units are searched at that many places: of every few units the

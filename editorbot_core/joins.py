@@ -108,19 +108,23 @@ class SearchWeights:
         length_free: Share of the target that may be missed for nothing.
         coverage: Clusters that are never half heard, as a share of all.
         context_beats: Beats compared on either side of a join.
+        sharpness: Power to which the odds of phrase starts and of places in the phrase are raised first. Of an edit it
+            matters whether its joins are at phrases or not; above 1, likely places count nearly as much as certain
+            ones and unlikely ones nearly nothing.
     """
 
-    context: float = 1.0
-    step: float = 0.5
-    harmony: float = 0.5
+    context: float = 0.25
+    step: float = 0.125
+    harmony: float = 0.125
     bar_position: float = 3.0
     phase: float = 4.0
     phrase: float = 6.0
-    join: float = 0.05
-    length: float = 60.0
+    join: float = 0.0125
+    length: float = 15.0
     length_free: float = 0.005
-    coverage: float = 6.0
+    coverage: float = 3.0
     context_beats: int = 4
+    sharpness: float = 3.0
 
     def __post_init__(self) -> None:
         """Check that every weight is a non-negative number."""
@@ -142,7 +146,7 @@ class SearchWeights:
     @classmethod
     def light(cls) -> "SearchWeights":
         """Structure decides between joins that sound about as smooth."""
-        return cls(phase=1.5, phrase=1.0, coverage=1.0)
+        return cls(phase=0.375, phrase=0.25, coverage=0.25)
 
     @classmethod
     def acoustic(cls) -> "SearchWeights":
@@ -154,11 +158,15 @@ class SearchWeights:
         """Random weights: different edits, all of them defensible, for imitation and for pairs to compare."""
         names = ("context", "step", "harmony", "bar_position", "phase", "phrase", "join", "length", "coverage")
         factors = dict(zip(names, np.exp(rng.normal(0.0, 0.7, len(names))).tolist(), strict=True))
-        structure = 0.0 if rng.random() < 0.15 else float(np.exp(rng.uniform(np.log(0.03), np.log(1.5))))
+        structure = 0.0 if rng.random() < 0.15 else float(np.exp(rng.uniform(np.log(0.01), np.log(1.5))))
         for name in ("phase", "phrase", "coverage"):
             factors[name] *= structure
         weights = {name: getattr(cls.full(), name) * factor for name, factor in factors.items()}
-        return cls(**weights, context_beats=int(rng.integers(2, 6)))
+        return cls(
+            **weights,
+            context_beats=int(rng.integers(2, 6)),
+            sharpness=float(np.exp(rng.uniform(0.0, np.log(4.0)))),
+        )
 
 
 class JoinCosts(NamedTuple):
@@ -312,9 +320,11 @@ def cost_of_joins(song: "Song", places: np.ndarray, weights: SearchWeights, *, h
         cost += weights.harmony * _harmony_novelty(song, beats, beats)
     positions = song.grid.positions[beats]
     cost += weights.bar_position * (positions[:, None] != positions[None])
-    phase = song.structure.phase[places].astype(np.float64)
+    phase = song.structure.phase[places].astype(np.float64) ** weights.sharpness
+    phase /= phase.sum(axis=1, keepdims=True)
     cost += weights.phase * (1.0 - phase @ phase.T)
-    start = song.structure.phrase_start.astype(np.float64)
+    start = song.structure.phrase_start.astype(np.float64) ** weights.sharpness
+    start /= start + (1.0 - song.structure.phrase_start.astype(np.float64)) ** weights.sharpness
     # A phrase ends where one starts, unless it is the first.
     end = start * (1.0 - np.append(1.0, np.cumprod(1.0 - start)[:-1]))
     cost += weights.phrase * (1.0 - np.sqrt(end[places][:, None] * start[places][None]))

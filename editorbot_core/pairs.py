@@ -224,6 +224,17 @@ def propose_pairs(
     return list(pairs.values())
 
 
+def pairs_among(edits: Mapping[str, Sequence[EditDecisionList]]) -> list[EditPair]:
+    """All pairs of edits of one song for one target that do not sound the same, given by track id."""
+    pairs: dict[str, EditPair] = {}
+    for own in edits.values():
+        for a, b in combinations(own, 2):
+            if a.target_duration_s == b.target_duration_s and a.segments != b.segments:
+                pair = EditPair.of(a, b, origin=f"{a.model.get('name')}~{b.model.get('name')}")
+                pairs.setdefault(pair.pair_id, pair)
+    return list(pairs.values())
+
+
 @dataclass(frozen=True)
 class PairBatch:
     """Answers as tensors.

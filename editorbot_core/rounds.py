@@ -16,7 +16,7 @@ from editorbot_core.config import Config
 from editorbot_core.editors import candidate_edits
 from editorbot_core.edits import EditDecisionList
 from editorbot_core.errors import ParameterError
-from editorbot_core.pairs import pair_batch, propose_pairs
+from editorbot_core.pairs import pair_batch, pairs_among, propose_pairs
 from editorbot_core.policy import Policy
 from editorbot_core.ppo import init_ppo, train_ppo
 from editorbot_core.preferences import EditPair, Preference
@@ -56,10 +56,10 @@ class Learned:
 
 
 def sampled_edits(
-    policy: Policy, songs: Sequence[Song], *, seed: int, name: str = "policy"
+    policy: Policy, songs: Sequence[Song], *, seed: int, per_ratio: int = SAMPLES_PER_RATIO, name: str = "policy"
 ) -> dict[str, list[EditDecisionList]]:
-    """Edits that the policy makes of every song, a few for each of a few targets, by track id."""
-    per_song = torch.tensor(COLLECTED_RATIOS).repeat_interleave(SAMPLES_PER_RATIO)
+    """Edits that the policy makes of every song, `per_ratio` for each of a few targets, by track id."""
+    per_song = torch.tensor(COLLECTED_RATIOS).repeat_interleave(per_ratio)
     index = torch.arange(len(songs)).repeat_interleave(len(per_song))
     rollout = sample_edits(
         policy,
@@ -133,18 +133,23 @@ def reward_on_songs(
         songs: Songs that it was not trained on.
         n_pairs: Pairs over all songs.
         seed: Of pairs and answers.
-        policy_edits: Edits of a policy, by track id: then only pairs of two of them are asked about.
+        policy_edits: Edits of a policy, by track id: then pairs of two of them for one target are asked about.
         listener: Whose answers count.
+
+    Returns:
+        Metrics by name; none if no answer prefers an edit, as where a policy has one idea per song.
     """
     listener = listener or BootstrapListener()
     rng = np.random.default_rng(seed)
-    pairs = propose_pairs(songs, n_pairs=n_pairs, rng=rng, policy_edits=policy_edits)
-    if policy_edits is not None:
-        pairs = [pair for pair in pairs if pair.origin == "policy~policy"]
+    if policy_edits is None:
+        pairs = propose_pairs(songs, n_pairs=n_pairs, rng=rng)
+    else:
+        pairs = pairs_among(policy_edits)
+        pairs = [pairs[i] for i in rng.permutation(len(pairs))[:n_pairs]]
     answers = listener_answers(songs, seed=seed, listener=listener)(pairs, 0)
     batch = pair_batch(answers, songs).to(ensemble.temperature.device)
     if not bool((batch.label != 0.5).any()):
-        raise ParameterError(f"none of the {len(answers)} answers prefers one edit; ask about more pairs")
+        return {}
     return reward_metrics(ensemble, batch) | {"ceiling": listener.bayes_ceiling(songs, pairs)}
 
 

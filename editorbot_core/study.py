@@ -45,7 +45,8 @@ _SHOWN = (
     "length_error",
     "joins_per_minute",
 )
-_TEST_PAIRS = 40
+# Pairs per song, and edits of the policy per song and target, that the reward model is tested on.
+_TEST_PAIRS, _OWN_EDITS = 40, 8
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,12 @@ class LearnedModels(NamedTuple):
 def _judge_reward(learned: LearnedModels, test: Sequence[Song], seed: int) -> dict[str, float]:
     found: dict[str, float] = {}
     n_pairs = _TEST_PAIRS * len(test)
-    own = sampled_edits(learned.policy, test, seed=seed)
+    own = sampled_edits(learned.policy, test, seed=seed, per_ratio=_OWN_EDITS)
     for name, edits in (("", None), ("on-policy ", own)):
         metrics = reward_on_songs(learned.ensemble, test, n_pairs=n_pairs, seed=seed, policy_edits=edits)
+        # A policy that makes the same edit again and again leaves nothing to compare.
+        if not metrics:
+            continue
         found |= {f"{name}{key}": metrics[key] for key in ("acc", "ceiling", "ece", "saturated_frac", "n_pairs")}
         found[f"{name}share of ceiling"] = metrics["acc"] / metrics["ceiling"]
     return found

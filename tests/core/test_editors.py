@@ -51,7 +51,7 @@ def test_a_sample_depends_on_its_seed_and_keeps_the_length(policy, song):
 
 
 def test_candidates_sound_different_and_come_best_first(policy, song):
-    edls = candidate_edits(policy, song, 0.5 * song.duration, n=8, reward=late_units)
+    edls = candidate_edits(policy, song, 0.5 * song.duration, n=8, reward=late_units, temperature=2.0)
     orders = {tuple(played_units(edl.unit_actions)) for edl in edls}
     assert 4 < len(edls) <= 8
     assert len(orders) == len(edls)

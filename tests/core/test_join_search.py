@@ -99,7 +99,7 @@ def test_three_joins_are_as_good_as_trying_everything():
 def test_the_cost_is_made_of_what_the_module_says():
     song = make_song(20, seed=1)
     target_s = 0.5 * song.duration
-    none = SearchWeights(*[0.0] * 10)
+    none = SearchWeights(*[0.0] * 10, sharpness=1.0)
     actions = np.full(20, KEEP)
     actions[3:9] = actions[11:14] = CUT
     structure, start = song.structure, song.structure.phrase_start.astype(float)
@@ -113,6 +113,14 @@ def test_the_cost_is_made_of_what_the_module_says():
     assert cost(phase=2.0) == pytest.approx(sum(2 * (1 - structure.phase[i] @ structure.phase[j]) for i, j in joins))
     end = [start[i] * (1 - np.prod(1 - start[:i])) for i in range(20)]
     assert cost(phrase=3.0) == pytest.approx(sum(3 * (1 - np.sqrt(end[i] * start[j])) for i, j in joins))
+    phase = structure.phase.astype(float) ** 2.5
+    phase /= phase.sum(axis=1, keepdims=True)
+    assert cost(phase=2.0, sharpness=2.5) == pytest.approx(sum(2 * (1 - phase[i] @ phase[j]) for i, j in joins))
+    odds = (start / (1 - start)) ** 2.5
+    start = odds / (1 + odds)
+    end = [start[i] * (1 - np.prod(1 - start[:i])) for i in range(20)]
+    expected = sum(3 * (1 - np.sqrt(end[i] * start[j])) for i, j in joins)
+    assert cost(phrase=3.0, sharpness=2.5) == pytest.approx(expected)
     missed = missed_s(song, actions, target_s) / target_s
     assert cost(length=10.0) == pytest.approx(10 * missed)
     assert cost(length=10.0, length_free=0.02) == pytest.approx(10 * (missed - 0.02))

@@ -14,6 +14,7 @@ from editorbot_core.pairs import (
     information_gain,
     mutated,
     pair_batch,
+    pairs_among,
     propose_pairs,
     rank_pairs,
 )
@@ -110,6 +111,23 @@ def test_edits_that_sound_the_same_are_no_pair(songs):
     pairs = propose_pairs([song], n_pairs=200, rng=np.random.default_rng(0), policy_edits={song.track_id: own})
     assert {"policy"} < {name for pair in pairs for name in pair.origin.split("~")}
     assert all(pair.a.segments != pair.b.segments for pair in pairs)
+    assert pairs_among({song.track_id: own}) == []
+
+
+def test_pairs_among_edits_are_all_of_one_song_and_one_target(songs):
+    edits = {}
+    for song in songs:
+        cuts = np.zeros((3, song.units.n_units), dtype=np.int64)
+        for k in range(3):
+            cuts[k, 2 + k] = CUT
+        edits[song.track_id] = [
+            song.edl(actions, target_duration_s=share * song.duration) for share in (0.8, 0.9) for actions in cuts
+        ]
+    pairs = pairs_among(edits)
+    # Three edits make three pairs, for each of two targets of each song.
+    assert len(pairs) == 3 * 2 * len(songs) == len({pair.pair_id for pair in pairs})
+    assert all(pair.a.track_id == pair.b.track_id for pair in pairs)
+    assert all(pair.a.target_duration_s == pair.b.target_duration_s for pair in pairs)
 
 
 def test_policy_edits_on_other_units_are_refused(songs):
