@@ -323,8 +323,9 @@ def cost_of_joins(song: "Song", places: np.ndarray, weights: SearchWeights, *, h
     phase = song.structure.phase[places].astype(np.float64) ** weights.sharpness
     phase /= phase.sum(axis=1, keepdims=True)
     cost += weights.phase * (1.0 - phase @ phase.T)
-    start = song.structure.phrase_start.astype(np.float64) ** weights.sharpness
-    start /= start + (1.0 - song.structure.phrase_start.astype(np.float64)) ** weights.sharpness
+    likely = song.structure.phrase_start.astype(np.float64)
+    start = likely**weights.sharpness
+    start /= start + (1.0 - likely) ** weights.sharpness
     # A phrase ends where one starts, unless it is the first.
     end = start * (1.0 - np.append(1.0, np.cumprod(1.0 - start)[:-1]))
     cost += weights.phrase * (1.0 - np.sqrt(end[places][:, None] * start[places][None]))
