@@ -23,6 +23,7 @@ from editorbot_core.edits import (
     EditDecisionList,
     Segment,
     Units,
+    edl_of,
 )
 from editorbot_core.errors import ParameterError
 from editorbot_core.joins import DPWeights, join_costs
@@ -165,7 +166,7 @@ def dp_unit_actions(
 
 def keep_all(song: Song, target_s: float) -> EditDecisionList:
     """The whole song, whatever was asked for."""
-    return song.edl(np.full(song.units.n_units, KEEP), target_duration_s=target_s, model={"name": "keep_all"})
+    return edl_of(song, np.full(song.units.n_units, KEEP), target_duration_s=target_s, model={"name": "keep_all"})
 
 
 def truncate_and_fade(song: Song, target_s: float) -> EditDecisionList:
@@ -175,7 +176,7 @@ def truncate_and_fade(song: Song, target_s: float) -> EditDecisionList:
     bounds = song.units.bounds(song.grid)
     heard = (bounds[:-1] + bounds[1:]) / 2 < target_s
     heard[0] = True
-    edl = song.edl(np.where(heard, KEEP, CUT), target_duration_s=target_s, model={"name": "truncate_fade"})
+    edl = edl_of(song, np.where(heard, KEEP, CUT), target_duration_s=target_s, model={"name": "truncate_fade"})
     segment = Segment(0.0, float(target_s), fade_out_s=min(FADE_OUT_S, float(target_s)))
     return replace(edl, segments=(segment,))
 
@@ -193,7 +194,7 @@ def one_cut(song: Song, target_s: float) -> EditDecisionList:
     places = np.flatnonzero(on_bar[1:]) + 1
     actions = np.full(n, KEEP, dtype=np.int64)
     if target_s >= song.duration or not len(places):
-        return song.edl(actions, target_duration_s=target_s, model=model)
+        return edl_of(song, actions, target_duration_s=target_s, model=model)
     bounds = song.units.bounds(song.grid)
     after, entry = np.meshgrid(places, places, indexing="ij")
     missed = np.abs(song.duration - (bounds[entry] - bounds[after]) - target_s)
@@ -203,12 +204,12 @@ def one_cut(song: Song, target_s: float) -> EditDecisionList:
     cost = np.where(near, join_costs(song, song.units, weights=DPWeights()).jump[after - 1, entry], np.inf)
     best = np.unravel_index(int(np.argmin(cost)), cost.shape)
     actions[after[best] : entry[best]] = CUT
-    return song.edl(actions, target_duration_s=target_s, model=model)
+    return edl_of(song, actions, target_duration_s=target_s, model=model)
 
 
 def dp_bars(song: Song, target_s: float) -> EditDecisionList:
     """Dynamic-programming retargeting over the song's units, bars as a rule."""
-    return song.edl(dp_unit_actions(song, target_s), target_duration_s=target_s, model={"name": "dp_bars"})
+    return edl_of(song, dp_unit_actions(song, target_s), target_duration_s=target_s, model={"name": "dp_bars"})
 
 
 def dp_beats(song: Song, target_s: float) -> EditDecisionList:
@@ -289,4 +290,6 @@ def random_edit(song: Song, target_s: float, *, rng: np.random.Generator) -> Edi
     """A random edit that meets the target, see `random_unit_actions`."""
     if not np.isfinite(target_s) or target_s <= 0:
         raise ParameterError(f"target_s must be positive; got {target_s}")
-    return song.edl(random_unit_actions(song, target_s, rng=rng), target_duration_s=target_s, model={"name": "random"})
+    return edl_of(
+        song, random_unit_actions(song, target_s, rng=rng), target_duration_s=target_s, model={"name": "random"}
+    )

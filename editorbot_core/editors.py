@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from editorbot_core.edits import EditDecisionList, compile_actions
+from editorbot_core.edits import EditDecisionList, compile_actions, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.files import digest
 from editorbot_core.join_search import candidate_edits as searched_edits
@@ -175,7 +175,7 @@ def candidate_edits(
     edls = []
     for row in order:
         actions = candidates.edits.actions[row, : song.units.n_units].cpu().numpy()
-        edl = song.edl(actions, target_duration_s=target_s, model=dict(model or {"name": "policy"}))
+        edl = edl_of(song, actions, target_duration_s=target_s, model=dict(model or {"name": "policy"}))
         scores = {"log_prob": float(candidates.log_probs[row])}
         if rewards is not None:
             scores["reward"] = float(rewards[row])
@@ -262,7 +262,7 @@ def sampling_editor(
             generator=_generator(at, seed, song, target_s),
         )
         actions = rollout.actions[0, : song.units.n_units].cpu().numpy()
-        edl = song.edl(actions, target_duration_s=target_s, model=dict(model or {"name": "policy"}))
+        edl = edl_of(song, actions, target_duration_s=target_s, model=dict(model or {"name": "policy"}))
         return edl.with_scores(log_prob=float(rollout.log_probs[0].sum()))
 
     return edit

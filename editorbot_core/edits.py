@@ -8,13 +8,16 @@ segments are half-open ranges `[start_s, end_s)` in seconds from the start of th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from editorbot_core.beats import BeatGrid
 from editorbot_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from editorbot_core.songs import Song
 
 KEEP, CUT, LOOP_2, LOOP_3, LOOP_4, REORDER_1, REORDER_2, REORDER_3, REORDER_4 = range(9)
 ACTION_NAMES = ("KEEP", "CUT", "LOOP_2", "LOOP_3", "LOOP_4", "REORDER_1", "REORDER_2", "REORDER_3", "REORDER_4")
@@ -329,3 +332,23 @@ class EditDecisionList:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def edl_of(
+    song: "Song",
+    unit_actions: np.ndarray,
+    *,
+    target_duration_s: float,
+    model: Mapping[str, object] | None = None,
+) -> EditDecisionList:
+    """The EDL that action ids per unit (n_units,) make of `song`."""
+    return EditDecisionList.from_unit_actions(
+        unit_actions,
+        grid=song.grid,
+        units=song.units,
+        track_id=song.track_id,
+        source_path=song.path,
+        source_sha256=song.sha256,
+        target_duration_s=target_duration_s,
+        model=model,
+    )

@@ -35,10 +35,20 @@ import numpy as np
 
 from editorbot_core.baselines import dp_unit_actions
 from editorbot_core.beats import BeatGrid
-from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, TOLERANCE_UNITS, EditDecisionList, Units, played_units
+from editorbot_core.edits import (
+    CUT,
+    KEEP,
+    TOLERANCE_RATIO,
+    TOLERANCE_UNITS,
+    EditDecisionList,
+    Units,
+    edl_of,
+    played_units,
+)
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
 from editorbot_core.joins import DPWeights, SearchWeights, cheapest_join, choose_places, cost_of_joins
+from editorbot_core.outlook import outlook_of
 from editorbot_core.songs import Song
 from editorbot_core.structure import Structure
 
@@ -488,7 +498,7 @@ def candidate_edits(
 
 def _edl(song: Song, target_s: float, weights: SearchWeights, name: str) -> EditDecisionList:
     actions = search_edits(song, target_s, weights=weights)[0].actions
-    return song.edl(actions, target_duration_s=target_s, model={"name": name})
+    return edl_of(song, actions, target_duration_s=target_s, model={"name": name})
 
 
 def search_acoustic(song: Song, target_s: float) -> EditDecisionList:
@@ -517,4 +527,4 @@ def warm_up() -> None:
     search_edits(song, 0.5 * song.duration, weights=SearchWeights.full())
     candidate_edits(song, 0.5 * song.duration, weights=SearchWeights.full(), n_candidates=2)
     dp_unit_actions(song, 0.5 * song.duration)
-    assert song.outlook is not None
+    outlook_of(song)

@@ -19,6 +19,7 @@ song: entering there leaves its end out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numba
 import numpy as np
@@ -38,6 +39,8 @@ UNREACHABLE = 60.0
 MARGIN_STEPS = 24
 _STEPS_PER_UNIT = 8
 _MAX_STEPS = 2048
+
+_outlooks: "WeakKeyDictionary[Song, Outlook]" = WeakKeyDictionary()
 
 
 class Outlook(NamedTuple):
@@ -79,8 +82,15 @@ def _induction(
                 after[u - 1, x] = min(after[u, x], leaving[u, x])
 
 
-def song_outlook(song: "Song") -> Outlook:
-    """The outlook of a song; milliseconds for a hundred units, about n^3."""
+def outlook_of(song: "Song") -> Outlook:
+    """The outlook of a song, worked out once for every `Song`; milliseconds for a hundred units, about n^3."""
+    outlook = _outlooks.get(song)
+    if outlook is None:
+        outlook = _outlooks[song] = _song_outlook(song)
+    return outlook
+
+
+def _song_outlook(song: "Song") -> Outlook:
     weights = SearchWeights.full()
     n = song.units.n_units
     times_s = song.units.bounds(song.grid)

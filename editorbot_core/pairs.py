@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from editorbot_core.baselines import dp_unit_actions, keep_all, one_cut, random_edit, truncate_and_fade
-from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, EditDecisionList
+from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, EditDecisionList, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.join_search import search_edits
 from editorbot_core.joins import DPWeights, SearchWeights
@@ -112,7 +112,7 @@ def _pool(
 
     def dp() -> EditDecisionList:
         actions = dp_unit_actions(song, target_s, weights=DPWeights.sample(rng), rng=rng)
-        return song.edl(actions, target_duration_s=target_s, model={"name": "dp"})
+        return edl_of(song, actions, target_duration_s=target_s, model={"name": "dp"})
 
     def mutation() -> EditDecisionList:
         good = [
@@ -120,15 +120,15 @@ def _pool(
         ]
         base = good[int(rng.integers(len(good)))] if good else dp()
         actions = mutated(base.unit_actions, rng)
-        return song.edl(actions, target_duration_s=target_s, model={"name": "mutation"})
+        return edl_of(song, actions, target_duration_s=target_s, model={"name": "mutation"})
 
     def cuts() -> EditDecisionList:
-        return song.edl(few_cuts(song, target_s, rng), target_duration_s=target_s, model={"name": "few_cuts"})
+        return edl_of(song, few_cuts(song, target_s, rng), target_duration_s=target_s, model={"name": "few_cuts"})
 
     def searched() -> EditDecisionList:
         best = search_edits(song, target_s, weights=SearchWeights.sample(rng), n_best=_SEARCHED)
         actions = best[int(rng.integers(len(best)))].actions
-        return song.edl(actions, target_duration_s=target_s, model={"name": "search"})
+        return edl_of(song, actions, target_duration_s=target_s, model={"name": "search"})
 
     makers: dict[str, tuple[float, Callable[[], EditDecisionList]]] = {
         "search": (4.0, searched),

@@ -14,7 +14,7 @@ import torch
 from editorbot_core.bootstrap import BootstrapListener
 from editorbot_core.config import Config
 from editorbot_core.editors import candidate_edits
-from editorbot_core.edits import EditDecisionList
+from editorbot_core.edits import EditDecisionList, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.pairs import pair_batch, pairs_among, propose_pairs
 from editorbot_core.policy import Policy
@@ -73,7 +73,7 @@ def sampled_edits(
     for i, ratio, actions in zip(index.tolist(), ratios, rollout.actions.cpu().numpy(), strict=True):
         song = songs[i]
         unit_actions = actions[: song.units.n_units]
-        edl = song.edl(unit_actions, target_duration_s=ratio * song.duration, model={"name": name})
+        edl = edl_of(song, unit_actions, target_duration_s=ratio * song.duration, model={"name": name})
         edits[song.track_id].append(edl)
     return edits
 

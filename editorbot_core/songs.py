@@ -5,7 +5,6 @@ Shapes: S songs, T beats of the longest song, U units of the longest song. Paddi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,16 +12,16 @@ import torch
 
 from editorbot_core.annotations import Annotation
 from editorbot_core.beats import BeatGrid
-from editorbot_core.edits import EditDecisionList, Units
+from editorbot_core.edits import Units
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import BeatFeatures
-from editorbot_core.outlook import Outlook, OutlookBatch, song_outlook, stack_outlooks
+from editorbot_core.outlook import OutlookBatch, outlook_of, stack_outlooks
 from editorbot_core.structure import Structure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Song:
-    """One song, ready to be edited.
+    """One song, ready to be edited; compared and hashed by identity.
 
     Attributes:
         track_id: Content id: the first 16 hexadecimal digits of the file's SHA-256.
@@ -56,26 +55,6 @@ class Song:
     def unit_durations(self) -> np.ndarray:
         """Length of every unit, s, float64 (n_units,)."""
         return self.units.durations(self.grid)
-
-    @cached_property
-    def outlook(self) -> Outlook:
-        """What joins and ways on cost; worked out once."""
-        return song_outlook(self)
-
-    def edl(
-        self, unit_actions: np.ndarray, *, target_duration_s: float, model: dict[str, object] | None = None
-    ) -> EditDecisionList:
-        """The EDL of action ids per unit (n_units,)."""
-        return EditDecisionList.from_unit_actions(
-            unit_actions,
-            grid=self.grid,
-            units=self.units,
-            track_id=self.track_id,
-            source_path=self.path,
-            source_sha256=self.sha256,
-            target_duration_s=target_duration_s,
-            model=model or {},
-        )
 
 
 @dataclass(frozen=True)
@@ -171,7 +150,7 @@ def collate(songs: Sequence[Song]) -> SongBatch:
         phase=pad([song.structure.phase for song in songs], n_units, 0.0, torch.float32),
         cluster=pad([song.structure.cluster for song in songs], n_units, -1, torch.int64),
         duration=torch.tensor([song.duration for song in songs], dtype=torch.float32),
-        outlook=stack_outlooks([song.outlook for song in songs]),
+        outlook=stack_outlooks([outlook_of(song) for song in songs]),
     )
 
 

@@ -16,6 +16,7 @@ from editorbot_core.checkpoint import load_tensors, save_tensors
 from editorbot_core.config import Config, config_to_dict
 from editorbot_core.devices import resolve_device
 from editorbot_core.dpo import DPOState, init_dpo, train_dpo
+from editorbot_core.edits import edl_of
 from editorbot_core.errors import FormatError, ParameterError
 from editorbot_core.features import EXTRACTOR_VERSION
 from editorbot_core.files import digest
@@ -153,7 +154,7 @@ class HeldOutJudge:
             self._index.tolist(), self._ratios.tolist(), rollout.actions.cpu().numpy(), strict=True
         ):
             song = self._songs[i]
-            edl = song.edl(actions[: song.units.n_units], target_duration_s=ratio * song.duration)
+            edl = edl_of(song, actions[: song.units.n_units], target_duration_s=ratio * song.duration)
             qualities.append(edit_metrics(edl, song).quality)
         return HeldOut(score, float(np.mean(qualities)))
 

@@ -6,7 +6,7 @@ import pytest
 from editorbot_core.annotations import Annotation, Section
 from editorbot_core.beats import BeatGrid
 from editorbot_core.bootstrap import BootstrapListener, chroma_context_distance, hear
-from editorbot_core.edits import CUT, KEEP, LOOP_2, LOOP_4, Units
+from editorbot_core.edits import CUT, KEEP, LOOP_2, LOOP_4, Units, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import FEATURE_INDEX, N_FEATURES, BeatFeatures
 from editorbot_core.preferences import EditPair
@@ -42,7 +42,7 @@ def cut(song, first, last, target_s=None):
     actions = np.full(song.units.n_units, KEEP)
     actions[first:last] = CUT
     heard = song.unit_durations[actions == KEEP].sum()
-    return song.edl(actions, target_duration_s=float(target_s or heard))
+    return edl_of(song, actions, target_duration_s=float(target_s or heard))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_every_fault_costs(song, listener, fault):
         else:
             changed[4:8] = KEEP
             changed[[5, 10, 15, 20]] = CUT
-        worse = song.edl(changed, target_duration_s=target_s)
+        worse = edl_of(song, changed, target_duration_s=target_s)
     assert listener.utility(song, worse) < good - 0.2
 
 
@@ -119,7 +119,7 @@ def test_one_unit_three_times_more_is_worse_than_three_units_once_more(listener)
         actions = np.full(song.units.n_units, KEEP)
         for unit, action in repeated.items():
             actions[int(unit[1:])] = action
-        return listener.utility(song, song.edl(actions, target_duration_s=song.duration + 6.0))
+        return listener.utility(song, edl_of(song, actions, target_duration_s=song.duration + 6.0))
 
     spread, stuck = utility(u5=LOOP_2, u9=LOOP_2, u13=LOOP_2), utility(u5=LOOP_4)
     assert spread < 0 and spread - stuck == pytest.approx(0.8, abs=0.01)

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from editorbot_core.edits import ACTION_SHIFTS, CUT, KEEP, LOOP_2, N_ACTIONS, REORDER_1, compile_actions, played_units
+from editorbot_core.edits import (
+    ACTION_SHIFTS,
+    CUT,
+    KEEP,
+    LOOP_2,
+    N_ACTIONS,
+    REORDER_1,
+    compile_actions,
+    edl_of,
+    played_units,
+)
 from editorbot_core.environment import (
     START,
     BeatEditingEnv,
@@ -63,7 +73,7 @@ def test_every_allowed_sequence_ends_within_the_tolerance(songs, low, high, move
     for i in range(300):
         song = songs[index[i]]
         target_s = float(ratio[i]) * song.duration
-        edl = song.edl(env.actions[i, : song.units.n_units].numpy(), target_duration_s=target_s)
+        edl = edl_of(song, env.actions[i, : song.units.n_units].numpy(), target_duration_s=target_s)
         tolerance = 0.015 * target_s + 0.5 * float(np.median(song.unit_durations))
         assert abs(edl.duration_s - target_s) <= tolerance + 1e-3
 

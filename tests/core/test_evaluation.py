@@ -11,7 +11,7 @@ from editorbot_core.annotations import Annotation, Section
 from editorbot_core.audio import AudioClip, write_audio
 from editorbot_core.baselines import dp_bars, keep_all, one_cut, truncate_and_fade
 from editorbot_core.beats import BeatGrid
-from editorbot_core.edits import CUT, KEEP, Segment, Units
+from editorbot_core.edits import CUT, KEEP, Segment, Units, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.evaluation import (
     Evaluation,
@@ -298,7 +298,7 @@ def phrase_cut(song, target_s):
     """An editor that knows: verse and chorus go."""
     actions = np.full(song.units.n_units, KEEP)
     actions[8:24] = CUT
-    return song.edl(actions, target_duration_s=target_s)
+    return edl_of(song, actions, target_duration_s=target_s)
 
 
 @cache

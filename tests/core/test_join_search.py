@@ -7,7 +7,7 @@ import pytest
 
 from editorbot_core import baselines, join_search, joins, outlook
 from editorbot_core.beats import BeatGrid
-from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, Units
+from editorbot_core.edits import CUT, KEEP, TOLERANCE_RATIO, Units, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
 from editorbot_core.join_search import (
@@ -19,6 +19,7 @@ from editorbot_core.join_search import (
     search_structure,
 )
 from editorbot_core.joins import MAX_PLACES, SearchWeights
+from editorbot_core.outlook import outlook_of
 from editorbot_core.songs import Song
 from editorbot_core.structure import Structure
 
@@ -200,7 +201,9 @@ def test_every_target_gets_an_edit(ratio, n_bars):
         assert all((edit.actions != CUT).any() for edit in edits)
     if ratio > 1 and n_bars == 20:
         assert missed_s(song, np.where(edits[0].actions == CUT, CUT, KEEP), song.duration) >= 0
-        assert song.edl(edits[0].actions, target_duration_s=target_s).duration_s == pytest.approx(target_s, rel=0.05)
+        assert edl_of(song, edits[0].actions, target_duration_s=target_s).duration_s == pytest.approx(
+            target_s, rel=0.05
+        )
 
 
 def test_phrases_decide_where_they_are_known():
@@ -336,5 +339,5 @@ def test_warming_up_leaves_nothing_to_compile():
     search_edits(song, 0.5 * song.duration, weights=SearchWeights.light(), n_best=4, min_difference=0.1)
     candidate_edits(song, 0.6 * song.duration, weights=SearchWeights.full())
     baselines.dp_unit_actions(song, 0.5 * song.duration)
-    assert song.outlook.join.shape == (24, 25)
+    assert outlook_of(song).join.shape == (24, 25)
     assert [len(kernel.signatures) for kernel in kernels] == before

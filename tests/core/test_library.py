@@ -12,6 +12,7 @@ from editorbot_core.analysing import Analysis, AnalysisPool, analyse_into, featu
 from editorbot_core.audio import AudioClip, write_audio
 from editorbot_core.beats import BeatGrid
 from editorbot_core.corrections import Correction, correction_path, remove_correction, save_correction
+from editorbot_core.edits import edl_of
 from editorbot_core.errors import FormatError, ParameterError
 from editorbot_core.features import read_features
 from editorbot_core.files import sha256_file
@@ -215,7 +216,7 @@ def test_a_corrected_song_is_analysed_again_and_no_other(own_store: tuple[Path, 
     np.testing.assert_array_equal(song.grid.times, correction.grid.times)
     assert song.units.n_units == len(correction.grid.downbeats)
     assert read_features(features_path(store, song.sha256)).metadata["tracker"] == "correction"
-    edl = song.edl(np.zeros(song.units.n_units, dtype=int), target_duration_s=24.0)
+    edl = edl_of(song, np.zeros(song.units.n_units, dtype=int), target_duration_s=24.0)
     np.testing.assert_array_equal(edl.grid.positions, correction.grid.positions)
     # It survives the song's being renamed, and the loss of everything that can be made again.
     (folder / "one.flac").rename(folder / "renamed.flac")

@@ -11,7 +11,7 @@ from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
 from editorbot_core.join_search import edit_cost, search_edits
 from editorbot_core.joins import SearchWeights
-from editorbot_core.outlook import MARGIN_STEPS, UNREACHABLE, ways_on
+from editorbot_core.outlook import MARGIN_STEPS, UNREACHABLE, outlook_of, ways_on
 from editorbot_core.songs import Song, collate
 from editorbot_core.structure import Structure
 
@@ -51,7 +51,7 @@ def cost_of(outlook, kept, surplus_units):
 @pytest.mark.parametrize("surplus", [2, 4, 5])
 def test_the_cheapest_way_on_is_the_cheapest_of_all_edits(seed, surplus):
     song = even_song(9, seed=seed)
-    outlook = song.outlook
+    outlook = outlook_of(song)
     every = [kept for kept in product([True, False], repeat=9) if any(kept)]
     batch = collate([song])
     episodes = plan_episodes(batch, torch.tensor([0]), torch.tensor([1.0 - surplus / 9]))

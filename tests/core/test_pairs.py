@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from editorbot_core.beats import BeatGrid
-from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, REORDER_4, EditDecisionList, Units
+from editorbot_core.edits import CUT, KEEP, LOOP_2, REORDER_1, REORDER_4, EditDecisionList, Units, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.features import N_FEATURES, BeatFeatures
 from editorbot_core.pairs import (
@@ -89,7 +89,7 @@ def test_a_policys_edits_are_compared_for_their_own_target(songs):
     song = songs[0]
     actions = np.full(song.units.n_units, KEEP)
     actions[5:13] = CUT
-    edit = song.edl(actions, target_duration_s=0.62 * song.duration)
+    edit = edl_of(song, actions, target_duration_s=0.62 * song.duration)
     pairs = propose_pairs(songs, n_pairs=240, rng=np.random.default_rng(0), policy_edits={song.track_id: [edit]})
     of_policy = [pair for pair in pairs if "policy" in pair.origin.split("~")]
     assert len(of_policy) >= 3
@@ -106,7 +106,7 @@ def test_edits_that_sound_the_same_are_no_pair(songs):
     # The unit after the moved one is cut, so the move changes nothing that is heard.
     plain, moved = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     plain[4:6], moved[4:6] = [KEEP, CUT], [REORDER_1, CUT]
-    own = [song.edl(actions, target_duration_s=0.9 * song.duration) for actions in (plain, moved)]
+    own = [edl_of(song, actions, target_duration_s=0.9 * song.duration) for actions in (plain, moved)]
     assert own[0].segments == own[1].segments
     pairs = propose_pairs([song], n_pairs=200, rng=np.random.default_rng(0), policy_edits={song.track_id: own})
     assert {"policy"} < {name for pair in pairs for name in pair.origin.split("~")}
@@ -121,7 +121,7 @@ def test_pairs_among_edits_are_all_of_one_song_and_one_target(songs):
         for k in range(3):
             cuts[k, 2 + k] = CUT
         edits[song.track_id] = [
-            song.edl(actions, target_duration_s=share * song.duration) for share in (0.8, 0.9) for actions in cuts
+            edl_of(song, actions, target_duration_s=share * song.duration) for share in (0.8, 0.9) for actions in cuts
         ]
     pairs = pairs_among(edits)
     # Three edits make three pairs, for each of two targets of each song.
@@ -157,7 +157,7 @@ def test_few_cuts_keep_the_ends_and_meet_the_target(ratio):
     song = make_song(4, 40)
     for seed in range(20):
         actions = few_cuts(song, ratio * song.duration, np.random.default_rng(seed))
-        edl = song.edl(actions, target_duration_s=ratio * song.duration)
+        edl = edl_of(song, actions, target_duration_s=ratio * song.duration)
         assert actions[0] == actions[-1] == KEEP and set(actions.tolist()) <= {KEEP, CUT}
         assert 2 <= len(edl.segments) <= 3
         # A cut is drawn within about 2 % of the target or half a bar of what is left to cut.
