@@ -17,6 +17,8 @@ from editorbot_core.edits import (
     CUT,
     KEEP,
     LOOP_2,
+    LOOP_RATIO,
+    MAX_REPEATS,
     REORDER_1,
     TOLERANCE_RATIO,
     TOLERANCE_UNITS,
@@ -32,9 +34,6 @@ from editorbot_core.songs import Song
 Editor = Callable[[Song, float], EditDecisionList]
 
 FADE_OUT_S = 3.0
-# Actions may lengthen a song only from here on: below it, repeats would have to be bought back with more cuts.
-LOOP_RATIO = 0.95
-MAX_REPEATS = 4
 # Places between which joins are looked for; longer songs are searched in blocks of several units.
 MAX_PLACES = 1200
 # Fewest and most steps into which the target duration is divided; between them, four to a unit.

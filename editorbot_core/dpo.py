@@ -19,7 +19,6 @@ from editorbot_core.policy import Policy, policy_digest
 from editorbot_core.policy_losses import dpo_loss, ipo_loss, soft_preference
 from editorbot_core.policy_training import (
     HeldOut,
-    Log,
     RewardPair,
     Selection,
     decayed,
@@ -29,7 +28,7 @@ from editorbot_core.policy_training import (
     sum_gradients,
     sum_over_processes,
 )
-from editorbot_core.progress import Progress
+from editorbot_core.progress import Log, Progress
 from editorbot_core.rollout import log_prob
 from editorbot_core.songs import EditBatch, SongBatch
 

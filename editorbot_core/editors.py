@@ -7,12 +7,13 @@ finds the edit it is most wrong about; the search's cost is a prior that keeps i
 The same policy, song, target and seed give the same edit, whatever was edited before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from editorbot_core.baselines import Editor
 from editorbot_core.edits import EditDecisionList, compile_actions, edl_of
 from editorbot_core.errors import ParameterError
 from editorbot_core.files import digest
@@ -20,11 +21,9 @@ from editorbot_core.join_search import candidate_edits as searched_edits
 from editorbot_core.join_search import edit_cost
 from editorbot_core.joins import SearchWeights
 from editorbot_core.policy import Policy
+from editorbot_core.rewards.base import RewardFunction
 from editorbot_core.rollout import log_prob, sample_edits
 from editorbot_core.songs import EditBatch, Song, collate, stack_actions
-
-Editor = Callable[[Song, float], EditDecisionList]
-RewardFunction = Callable[[EditBatch], torch.Tensor]
 
 # Candidates sampled for every one that is wanted, because some turn out equal.
 _OVERSAMPLING = 2

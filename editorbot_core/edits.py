@@ -33,6 +33,10 @@ DEFAULT_CROSSFADE_MS = 20.0
 TOLERANCE_RATIO = 0.015
 TOLERANCE_UNITS = 0.5
 
+# Actions may lengthen a song only from here on: below it, repeats would have to be bought back with more cuts.
+LOOP_RATIO = 0.95
+MAX_REPEATS = 4
+
 
 @dataclass(frozen=True)
 class Units:

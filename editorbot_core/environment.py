@@ -24,6 +24,7 @@ from editorbot_core.edits import (
     CUT,
     KEEP,
     LOOP_2,
+    LOOP_RATIO,
     N_ACTIONS,
     REORDER_1,
     TOLERANCE_RATIO,
@@ -32,7 +33,6 @@ from editorbot_core.edits import (
 from editorbot_core.errors import ParameterError
 from editorbot_core.songs import EditBatch, SongBatch
 
-LOOP_RATIO = 0.95
 START = N_ACTIONS  # the "previous action" of the first unit
 MAX_SHIFT = max(ACTION_SHIFTS)
 

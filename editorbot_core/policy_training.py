@@ -5,7 +5,7 @@ learned and 0.2 of the dense reward after each was whitened by frozen statistics
 *total* reward, which is reported, adds them as they are.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -14,11 +14,9 @@ from torch import distributed, nn
 
 from editorbot_core.errors import FormatError, ParameterError
 from editorbot_core.policy import Policy
+from editorbot_core.rewards.base import RewardFunction
 from editorbot_core.rollout import draw_targets, edit_statistics, sample_edits
 from editorbot_core.songs import EditBatch, SongBatch
-
-RewardFunction = Callable[[EditBatch], torch.Tensor]
-Log = Callable[[dict[str, float], int], None]
 
 LEARNED_WEIGHT = 0.8
 DENSE_WEIGHT = 0.2

@@ -26,7 +26,6 @@ from editorbot_core.policy_losses import (
 )
 from editorbot_core.policy_training import (
     HeldOut,
-    Log,
     RewardPair,
     Scores,
     Selection,
@@ -40,7 +39,7 @@ from editorbot_core.policy_training import (
 )
 from editorbot_core.ppo_state import PPOConfig, PPOState, adam
 from editorbot_core.ppo_update import LossSums, loss_sums, standardised_advantages, update_policy
-from editorbot_core.progress import Progress
+from editorbot_core.progress import Log, Progress
 from editorbot_core.rollout import (
     Rollout,
     compute_gae,

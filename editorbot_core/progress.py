@@ -9,6 +9,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+# Receives metrics by name, and the step they belong to.
+Log = Callable[[dict[str, float], int], None]
 Progress = Callable[[str, int, int], None]
 
 

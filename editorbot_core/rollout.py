@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from editorbot_core.edits import ACTION_NAMES, CUT
+from editorbot_core.edits import ACTION_NAMES, CUT, LOOP_RATIO
 from editorbot_core.environment import BeatEditingEnv, Episodes, allowed_actions, plan_episodes, replay
 from editorbot_core.errors import ParameterError
 from editorbot_core.policy import Policy
@@ -313,7 +313,9 @@ def draw_targets(
     device = generator.device
     low, high = target_range
     place, extended = torch.rand((2, n), generator=generator, device=device)
-    return torch.where(extended < extended_frac, 0.95 + place * (extended_max - 0.95), low + place * (high - low))
+    return torch.where(
+        extended < extended_frac, LOOP_RATIO + place * (extended_max - LOOP_RATIO), low + place * (high - low)
+    )
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from editorbot_core.pairs import pair_batch, pairs_among, propose_pairs
 from editorbot_core.policy import Policy
 from editorbot_core.ppo import init_ppo, train_ppo
 from editorbot_core.preferences import EditPair, Preference
-from editorbot_core.progress import Progress
+from editorbot_core.progress import Log, Progress
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.rewards.training import hold_out, reward_metrics, train_reward_model
 from editorbot_core.rollout import sample_edits
@@ -28,7 +28,6 @@ from editorbot_core.songs import Song, collate
 from editorbot_core.training_session import HeldOutJudge, reward_pair
 from editorbot_core.warm_start import warm_start
 
-Log = Callable[[dict[str, float], int], None]
 Answer = Callable[[Sequence[EditPair], int], Sequence[Preference]]
 
 # Targets at which a policy is asked for edits to compare, and edits of each.

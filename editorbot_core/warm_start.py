@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from editorbot_core.edits import LOOP_2
-from editorbot_core.environment import LOOP_RATIO, respects_mask
+from editorbot_core.edits import LOOP_2, LOOP_RATIO
+from editorbot_core.environment import respects_mask
 from editorbot_core.errors import GateError, ParameterError
 from editorbot_core.join_search import search_edits
 from editorbot_core.joins import SearchWeights

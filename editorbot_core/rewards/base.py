@@ -8,6 +8,7 @@ described by two *bounds*, instants between units: bound `k` stands before unit 
 the song. Playback leaves the source at bound `x + 1` and enters it again at bound `e`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,8 @@ import torch
 
 from editorbot_core.edits import ACTION_REPEATS, ACTION_SHIFTS, CUT
 from editorbot_core.songs import EditBatch
+
+RewardFunction = Callable[[EditBatch], torch.Tensor]
 
 
 class Reward(Protocol):

@@ -18,11 +18,9 @@ from editorbot_core.errors import ParameterError
 from editorbot_core.files import digest
 from editorbot_core.pairs import PairBatch, pair_batch
 from editorbot_core.preferences import Preference
-from editorbot_core.progress import Progress
+from editorbot_core.progress import Log, Progress
 from editorbot_core.rewards.learned import RewardConfig, RewardEnsemble, RewardModel, saturated_share
 from editorbot_core.songs import EditBatch, Song, SongBatch
-
-Log = Callable[[dict[str, float], int], None]
 
 # Shares of the heard part that are tried on held-out songs.
 HEARD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
