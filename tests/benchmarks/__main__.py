@@ -16,7 +16,7 @@ from typing import Any
 for _library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
     os.environ[f"{_library}_NUM_THREADS"] = "1"
 
-MODULES = ("features", "startup", "processes", "storage", "music", "learning")
+MODULES = ("features", "startup", "processes", "music", "learning")
 _VERSIONS = (
     *("numpy", "scipy", "numba", "librosa", "soundfile", "soxr", "mir_eval", "pyarrow", "torch"),
     *("gymnasium", "stable_baselines3", "editorbot"),
