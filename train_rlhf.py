@@ -10,8 +10,8 @@ __all__ = ["RLHFTrainer"]
 
 def _from_registry(uri: str | None) -> Path | None:
     """Weights of a registered reward model; imported late, because MLflow is slow to import and seldom needed."""
-    from assets.registry import registry
-    from assets.resources import download_registered_weights
+    from assets.resources.registry import registry
+    from assets.resources.tracking import download_registered_weights
 
     names = registry()
     return download_registered_weights(uri or f"models:/{names.reward_name}@{names.champion}")

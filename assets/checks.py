@@ -9,11 +9,11 @@ import dagster as dg
 import pandas as pd
 
 from assets.evaluation import champion, policy_evaluation
-from assets.ingestion import beat_features, song_library
-from assets.memo import latest_materialization, metadata_value
 from assets.models import dpo_policy, ppo_policy, reference_policy, reward_model
 from assets.preferences import preferences
-from assets.registry import registry
+from assets.resources.memo import latest_materialization, metadata_value
+from assets.resources.registry import registry
+from assets.songs import beat_features, song_library
 
 
 def _reported(context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition, *names: str) -> list[Any]:

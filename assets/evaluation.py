@@ -6,31 +6,23 @@ import dagster as dg
 import pandas as pd
 from filelock import FileLock
 
-from assets.figures import png, shown, table_metadata
-from assets.home import Home
-from assets.ingestion import songs_of
-from assets.memo import Memo, latest_materialization, metadata_value
-from assets.promotion import (
-    Gain,
-    empty_folder,
-    export_weights,
-    is_better,
-    last_champion,
-    paired_gain,
-    record_decision,
-)
-from assets.records import params, provenance
-from assets.registry import registry
-from assets.resources import RegisteredVersion, Tracking
-from assets.tables import table_version
-from assets.weights import weights_of
-from editorbot_core.errors import GateError, StoreError
-from editorbot_core.files import sha256_file
-from editorbot_core.home import champion_path, champion_reward_path
-from editorbot_core.progress import Progress
+from assets.resources.figures import png, shown, table_metadata
+from assets.resources.home import Home
+from assets.resources.ledger import empty_folder, export_weights, last_champion, record_decision
+from assets.resources.memo import Memo, latest_materialization, metadata_value
+from assets.resources.registry import registry
+from assets.resources.reporting import params, provenance
+from assets.resources.tables import table_version
+from assets.resources.tracking import RegisteredVersion, Tracking
+from assets.resources.weights import weights_of
+from assets.songs import songs_of
+from editorbot_core.base.errors import GateError, StoreError
+from editorbot_core.base.files import sha256_file
+from editorbot_core.base.home import champion_path, champion_reward_path
+from editorbot_core.base.progress import Progress
 
 if TYPE_CHECKING:
-    from editorbot_core.baselines import Editor
+    from editorbot_core.editing.baselines import Editor
 
 CONTENDERS = ("ppo_policy", "dpo_policy")
 _N_CANDIDATES = 16
@@ -42,10 +34,9 @@ def _editors(
     """The baselines, a random editor, our policies, and the champion if it is none of these."""
     import numpy as np
 
-    from editorbot_core.baselines import random_edit
-    from editorbot_core.editors import policy_editor
-    from editorbot_core.opponents import BASELINES
-    from editorbot_core.policy_files import load_policy
+    from editorbot_core.editing.baselines import BASELINES, random_edit
+    from editorbot_core.policy.editors import policy_editor
+    from editorbot_core.policy.files import load_policy
     from editorbot_core.rewards.learned import load_reward
 
     config = home.config()
@@ -81,6 +72,8 @@ def policy_evaluation(
     song_library: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Policies, the champion and the baselines on held-out songs: a row per song, target length and editor."""
+    from editorbot_core.evaluation.comparison import paired_gain
+
     names = registry()
     new = {name: weights_of(context.instance, name).sha256 for name in ("reference_policy", *CONTENDERS)}
     worn = tracking.aliased(names.policy_name, names.champion)
@@ -90,7 +83,8 @@ def policy_evaluation(
     same_opponent = opponent is None or memo.recall("opponent_sha256") == opponent.sha256
     if memo.unchanged and same_opponent and home.tables.exists(memo.name):
         return memo.again(value=home.tables.read(memo.name))
-    from editorbot_core.evaluation import evaluate, evaluation_figures
+    from editorbot_core.evaluation.evaluate import evaluate
+    from editorbot_core.evaluation.report import evaluation_figures
 
     config = home.config()
     songs = songs_of(home, song_library, "eval")
@@ -196,6 +190,8 @@ def _decide(
     worn: RegisteredVersion | None,
 ) -> RegisteredVersion:
     """Promote the challenger or keep the champion, compare-and-set; returns who is the champion now."""
+    from editorbot_core.evaluation.comparison import Gain, is_better
+
     names = registry()
 
     def said(name: str) -> str:
@@ -215,7 +211,11 @@ def _decide(
     contenders = {weights_of(context.instance, name).sha256 for name in ("reference_policy", *CONTENDERS)}
     if worn is not None and worn.sha256 != said("opponent_sha256") and worn.sha256 not in contenders:
         raise GateError("the champion changed since the evaluation; materialize policy_evaluation again")
-    better = is_better(Gain(gain["gain"], gain["gain_probability"], 0), names.promotion)
+    better = is_better(
+        Gain(gain["gain"], gain["gain_probability"], 0),
+        min_gain=names.promotion.min_quality_gain,
+        min_probability=names.promotion.min_gain_probability,
+    )
     reason = (
         f"{said('challenger')} gains {gain['gain']:+.2f} points over {said('challenger_against')}, "
         f"more than nothing in {gain['gain_probability']:.0%} of resamples "
@@ -267,11 +267,11 @@ def edited_songs(
         return memo.again()
     from dataclasses import replace
 
-    from editorbot_core.audio import read_audio, write_audio
-    from editorbot_core.editors import policy_editor
-    from editorbot_core.interchange import write_edl
-    from editorbot_core.policy_files import load_policy
-    from editorbot_core.render import align_joins, render
+    from editorbot_core.audio.files import read_audio, write_audio
+    from editorbot_core.audio.render import align_joins, render
+    from editorbot_core.editing.interchange import write_edl
+    from editorbot_core.policy.editors import policy_editor
+    from editorbot_core.policy.files import load_policy
     from editorbot_core.rewards.learned import load_reward
 
     config = home.config()

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import dagster as dg
 import pandas as pd
 
-from assets.home import Home
-from assets.ingestion import songs_of
-from assets.memo import Memo
-from assets.preferences import QUEUE_LENGTH, answers_of, pairs_of
-from assets.records import finish_policy, params, plots_of, provenance
-from assets.registry import registry
-from assets.resources import Tracking
-from assets.tables import table_version
-from assets.weights import still_there, weights_of
-from editorbot_core.progress import Progress
+from assets.preferences import QUEUE_LENGTH, answers_of
+from assets.resources.home import Home
+from assets.resources.memo import Memo
+from assets.resources.registry import registry
+from assets.resources.reporting import finish_policy, params, plots_of, provenance
+from assets.resources.tables import table_version
+from assets.resources.tracking import Tracking
+from assets.resources.weights import still_there, weights_of
+from assets.songs import songs_of
+from editorbot_core.base.progress import Progress
 
 if TYPE_CHECKING:
     from editorbot_core.config import Config
-    from editorbot_core.policy import Policy
-    from editorbot_core.preferences import Preference
+    from editorbot_core.policy.network import Policy
+    from editorbot_core.preferences.preference import Preference
     from editorbot_core.rewards.learned import RewardEnsemble
-    from editorbot_core.songs import Song
+    from editorbot_core.songs.song import Song
 
 
 @dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features"])
@@ -42,8 +42,8 @@ def reference_policy(
         return memo.again()
     import torch
 
-    from editorbot_core.policy import Policy
-    from editorbot_core.warm_start import warm_start
+    from editorbot_core.policy.network import Policy
+    from editorbot_core.policy.warm_start import warm_start
 
     config = home.config()
     songs = songs_of(home, song_library, "train")
@@ -75,15 +75,15 @@ def reference_policy(
 
 def _aside(config: "Config", songs: "list[Song]") -> tuple[str, ...]:
     """Songs of the part `train` that validate the reward model and choose among policies, by track id."""
-    from editorbot_core.rewards.training import hold_out
+    from editorbot_core.songs.splits import hold_out
 
     return hold_out([song.track_id for song in songs], fraction=config.reward.held_out_fraction, seed=config.seed)
 
 
 def _tested(ensemble: "RewardEnsemble", songs: "list[Song]", answers: "list[Preference]") -> dict[str, float]:
     """How well the ensemble orders pairs of songs that nothing was learned from or chosen by."""
-    from editorbot_core.bootstrap import known_ceiling
-    from editorbot_core.pairs import pair_batch
+    from editorbot_core.preferences.listener import known_ceiling
+    from editorbot_core.preferences.pairs import pair_batch
     from editorbot_core.rewards.training import reward_metrics
 
     pairs = pair_batch(answers, songs).to(ensemble.temperature.device)
@@ -105,12 +105,14 @@ def reward_model(
     preferences: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """What the listeners would say of an edit: an ensemble, calibrated on songs it was not trained on."""
+    from editorbot_core.preferences.pair_files import pairs_of
+
     memo = Memo(context, home, settings=("seed", "reward"))
     if memo.unchanged and still_there(memo):
         return memo.again()
-    from editorbot_core.bootstrap import known_ceiling
-    from editorbot_core.pairs import rank_pairs
-    from editorbot_core.rating.queue import pairs_path, write_pairs
+    from editorbot_core.preferences.listener import known_ceiling
+    from editorbot_core.preferences.pair_files import pairs_path, write_pairs
+    from editorbot_core.rewards.queries import rank_pairs
     from editorbot_core.rewards.training import train_reward_model
 
     config = home.config()
@@ -162,7 +164,7 @@ class _Lessons(NamedTuple):
 
 def _lessons(context: dg.AssetExecutionContext, home: Home, song_library: pd.DataFrame) -> _Lessons:
     """Songs to learn from, songs of the part `train` to choose by, the reference policy and the reward model."""
-    from editorbot_core.policy_files import load_policy
+    from editorbot_core.policy.files import load_policy
     from editorbot_core.rewards.learned import load_reward
 
     config, device = home.config(), home.device()
@@ -189,9 +191,10 @@ def ppo_policy(
     memo = Memo(context, home, settings=(*names, "reward"))
     if memo.unchanged and still_there(memo):
         return memo.again()
-    from editorbot_core.ppo import init_ppo, train_ppo
-    from editorbot_core.songs import collate
-    from editorbot_core.training_session import HeldOutJudge, reward_pair
+    from editorbot_core.editing.batches import collate
+    from editorbot_core.policy.ppo import init_ppo, train_ppo
+    from editorbot_core.rewards.mixing import reward_pair
+    from editorbot_core.training.judge import HeldOutJudge
 
     config = home.config()
     lessons = _lessons(context, home, song_library)
@@ -243,10 +246,11 @@ def dpo_policy(
     memo = Memo(context, home, settings=(*names, "reward"))
     if memo.unchanged and still_there(memo):
         return memo.again()
-    from editorbot_core.dpo import init_dpo, judge_pairs, train_dpo
-    from editorbot_core.pairs import pair_batch
-    from editorbot_core.songs import collate
-    from editorbot_core.training_session import HeldOutJudge, reward_pair
+    from editorbot_core.editing.batches import collate
+    from editorbot_core.policy.dpo import init_dpo, judge_pairs, train_dpo
+    from editorbot_core.preferences.pairs import pair_batch
+    from editorbot_core.rewards.mixing import reward_pair
+    from editorbot_core.training.judge import HeldOutJudge
 
     config = home.config()
     lessons = _lessons(context, home, song_library)
@@ -298,7 +302,7 @@ def iterated_policy(
     memo = Memo(context, home, settings=names)
     if memo.unchanged and still_there(memo):
         return memo.again()
-    from editorbot_core.rounds import learn_in_rounds
+    from editorbot_core.training.rounds import learn_in_rounds
 
     config = home.config()
     songs = songs_of(home, song_library, "train")

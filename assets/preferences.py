@@ -1,57 +1,26 @@
 """Pairs of edits to be compared, and what was answered."""
 
-import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
 
-from assets.home import Home
-from assets.ingestion import PARTS, songs_of
-from assets.memo import Memo
-from assets.tables import table_version
-from assets.weights import weights_of
-from editorbot_core.progress import Progress
+from assets.resources.home import Home
+from assets.resources.memo import Memo
+from assets.resources.tables import table_version
+from assets.resources.weights import weights_of
+from assets.songs import songs_of
+from editorbot_core.base.progress import Progress
+from editorbot_core.songs.splits import PARTS
 
 if TYPE_CHECKING:
-    from editorbot_core.preferences import EditPair, Preference, PreferenceStore
+    from editorbot_core.preferences.preference import Preference
+    from editorbot_core.preferences.store import PreferenceStore
+
 
 # Pairs of songs that are only judged on, as a share of the pairs of the others: enough to report an accuracy.
 TEST_SHARE = 0.25
 QUEUE_LENGTH = 400
-
-
-def pairs_table(pairs: "list[EditPair]", part: str) -> pd.DataFrame:
-    """A row per pair; the two edits as JSON."""
-    from editorbot_core.interchange import edl_to_dict
-
-    return pd.DataFrame(
-        [
-            {
-                "pair_id": pair.pair_id,
-                "track_id": pair.a.track_id,
-                "part": part,
-                "target_duration_s": pair.a.target_duration_s,
-                "origin": pair.origin,
-                "a": json.dumps(edl_to_dict(pair.a), allow_nan=False),
-                "b": json.dumps(edl_to_dict(pair.b), allow_nan=False),
-            }
-            for pair in pairs
-        ]
-    )
-
-
-def pairs_of(table: pd.DataFrame) -> "list[EditPair]":
-    """The pairs of a table that `pairs_table` made."""
-    from editorbot_core.interchange import edl_from_dict
-    from editorbot_core.preferences import EditPair
-
-    return [
-        EditPair(
-            row["pair_id"], edl_from_dict(json.loads(row["a"])), edl_from_dict(json.loads(row["b"])), row["origin"]
-        )
-        for row in table.to_dict("records")
-    ]
 
 
 @dg.asset(
@@ -63,10 +32,10 @@ def edit_pairs(
     """Pairs of edits that wait for a listener, most informative first, some of them by the reference policy."""
     import numpy as np
 
-    from editorbot_core.pairs import propose_pairs
-    from editorbot_core.policy_files import load_policy
-    from editorbot_core.rating.queue import pairs_path, write_pairs
-    from editorbot_core.rounds import sampled_edits
+    from editorbot_core.policy.files import load_policy
+    from editorbot_core.preferences.pair_files import pairs_path, pairs_table, write_pairs
+    from editorbot_core.preferences.pairs import propose_pairs
+    from editorbot_core.training.rounds import sampled_edits
 
     memo = Memo(context, home, settings=("seed", "n_pairs"))
     if memo.unchanged and home.tables.exists(memo.name) and pairs_path(home.path).is_file():
@@ -104,7 +73,7 @@ def preferences(
     context: dg.AssetExecutionContext, home: Home, song_library: pd.DataFrame, edit_pairs: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The answers given so far, by people and by the bootstrap listener, as they are in the store right now."""
-    from editorbot_core.preferences import PreferenceStore
+    from editorbot_core.preferences.store import PreferenceStore
 
     with PreferenceStore(home.database_url) as store:
         memo = Memo(context, home, settings=("seed",), other={"store": store.digest()})
@@ -158,7 +127,8 @@ def _label_by_listener(
     """Let the bootstrap listener answer the pairs it has not answered; return how many those were."""
     import numpy as np
 
-    from editorbot_core.bootstrap import BootstrapListener
+    from editorbot_core.preferences.listener import BootstrapListener
+    from editorbot_core.preferences.pair_files import pairs_of
 
     answered = {answer.answer_id for answer in store.stream(source="bootstrap")}
     songs = {song.track_id: song for song in songs_of(home, song_library)}
@@ -175,7 +145,7 @@ def _label_by_listener(
 
 def answers_of(home: Home, preferences: pd.DataFrame, part: str) -> "list[Preference]":
     """The answers of a snapshot about the songs of one part, with their edits."""
-    from editorbot_core.preferences import PreferenceStore
+    from editorbot_core.preferences.store import PreferenceStore
 
     wanted = set(preferences.loc[preferences["part"] == part, "answer_id"])
     with PreferenceStore(home.database_url) as store:

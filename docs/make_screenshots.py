@@ -29,11 +29,11 @@ from urllib.parse import quote
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
 
-from assets.registry import registry
-from assets.resources import mlflow_server_command
-from editorbot_core.commands import run_command, say
-from editorbot_core.errors import EditorBotError, ParameterError
-from editorbot_core.files import write_bytes
+from assets.resources.registry import registry
+from assets.resources.tracking import mlflow_server_command
+from editorbot_core.base.console import run_command, say
+from editorbot_core.base.errors import EditorBotError, ParameterError
+from editorbot_core.base.files import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"

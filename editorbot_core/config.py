@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
-from editorbot_core.dpo import DPOConfig
-from editorbot_core.errors import ParameterError
-from editorbot_core.policy import PolicyConfig
-from editorbot_core.ppo import PPOConfig
-from editorbot_core.rewards.learned import RewardConfig
-from editorbot_core.separators import DEFAULT_SEPARATOR, SEPARATORS
-from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
-from editorbot_core.warm_start import WarmStartConfig
+from editorbot_core.analysis.names import DEFAULT_SEPARATOR, DEFAULT_TRACKER, SEPARATORS, TRACKERS
+from editorbot_core.base.errors import ParameterError
+from editorbot_core.policy.config import DPOConfig, PolicyConfig, PPOConfig, WarmStartConfig
+from editorbot_core.rewards.config import RewardConfig
 
 DEFAULT_REWARD_MODEL_PATH = "models/reward_model_v8_long/reward_model_final.pt"
 

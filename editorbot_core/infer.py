@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from editorbot_core.audio import AudioClip, read_audio, write_audio
-from editorbot_core.commands import run_command, say
-from editorbot_core.devices import resolve_device
-from editorbot_core.editors import candidate_edits
-from editorbot_core.edits import EditDecisionList
-from editorbot_core.errors import ParameterError
-from editorbot_core.home import champion_path, champion_reward_path, corrections_folder, home_folder
-from editorbot_core.interchange import write_edl
-from editorbot_core.library import analyse_song
-from editorbot_core.policy_files import LoadedPolicy, load_policy
-from editorbot_core.render import align_joins, render
+from editorbot_core.analysis.names import DEFAULT_SEPARATOR, DEFAULT_TRACKER, SEPARATORS, TRACKERS
+from editorbot_core.audio.clip import AudioClip
+from editorbot_core.audio.files import read_audio, write_audio
+from editorbot_core.audio.render import align_joins, render
+from editorbot_core.base.console import run_command, say
+from editorbot_core.base.devices import resolve_device
+from editorbot_core.base.errors import ParameterError
+from editorbot_core.base.home import champion_path, champion_reward_path, corrections_folder, home_folder
+from editorbot_core.editing.edits import EditDecisionList
+from editorbot_core.editing.interchange import write_edl
+from editorbot_core.policy.editors import candidate_edits
+from editorbot_core.policy.files import LoadedPolicy, load_policy
 from editorbot_core.rewards.learned import RewardEnsemble
-from editorbot_core.separators import DEFAULT_SEPARATOR, SEPARATORS
-from editorbot_core.songs import Song
-from editorbot_core.trackers import DEFAULT_TRACKER, TRACKERS
+from editorbot_core.songs.library import analyse_song
+from editorbot_core.songs.song import Song
 
 DEFAULT_KEEP = 0.5
 KEEP_RANGE = (0.1, 4.0)

@@ -14,22 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from editorbot_core.analysis.beats.grid import Units
+from editorbot_core.analysis.features.columns import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
+from editorbot_core.analysis.structure.estimate import estimate_structure
+from editorbot_core.analysis.structure.structure import Structure
+from editorbot_core.base.errors import EditorBotError, FormatError, ParameterError
 from editorbot_core.config import Config
-from editorbot_core.edits import ACTION_NAMES, N_ACTIONS, Units, beat_actions_to_units
-from editorbot_core.errors import EditorBotError, FormatError, ParameterError
-from editorbot_core.features import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
+from editorbot_core.editing.batches import EditBatch, collate, stack_actions
+from editorbot_core.editing.edits import ACTION_NAMES, N_ACTIONS, beat_actions_to_units
 from editorbot_core.rewards.dense import dense_reward
-from editorbot_core.rewards.learned import (
+from editorbot_core.rewards.learned import RewardEnsemble
+from editorbot_core.rewards.model import (
     BEAT_S,
     EDIT_FEATURE_NAMES,
     N_INPUT_FEATURES,
-    RewardEnsemble,
     RewardModel,
     SongStates,
     model_input,
 )
-from editorbot_core.songs import EditBatch, Song, collate, stack_actions
-from editorbot_core.structure import Structure, estimate_structure
+from editorbot_core.songs.song import Song
 
 LEARNED_WEIGHT = 0.8
 DENSE_WEIGHT = 0.2

@@ -11,22 +11,21 @@ from typing import Any
 
 import torch
 
-from editorbot_core.commands import named_values, run_command, say
+from editorbot_core.base.console import named_values, run_command, say
+from editorbot_core.base.devices import join_processes, local_device
+from editorbot_core.base.errors import EditorBotError, ParameterError
+from editorbot_core.base.progress import Progress, ProgressBars
 from editorbot_core.config import Config, config_from_dict, get_default_config, overridden
-from editorbot_core.errors import EditorBotError, ParameterError
-from editorbot_core.history import close_log, open_log
-from editorbot_core.policy_files import save_policy
-from editorbot_core.progress import Progress, ProgressBars
-from editorbot_core.reward_source import FromRegistry
-from editorbot_core.training_session import (
+from editorbot_core.policy.files import save_policy
+from editorbot_core.training.history import close_log, open_log
+from editorbot_core.training.reward_source import FromRegistry
+from editorbot_core.training.session import (
     Recorder,
     Session,
     State,
     TrainingResult,
     improve,
-    join_processes,
     load_material,
-    local_device,
     new_state,
     read_checkpoint,
     resumed_state,

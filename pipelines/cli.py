@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from editorbot_core.commands import named_values, run_command, say
-from editorbot_core.errors import ParameterError
-from editorbot_core.home import home_folder
+from editorbot_core.base.console import named_values, run_command, say
+from editorbot_core.base.errors import ParameterError
+from editorbot_core.base.home import home_folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipelines.run import run_main_job
+    from pipelines.commands.run import run_main_job
 
     settings = named_values(arguments.set)
     for name in ("tracker", "separator"):
@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from assets.resources import mlflow_server_command
+    from assets.resources.tracking import mlflow_server_command
     from pipelines.instance import prepare_home
     from pipelines.ui import HOST, Service, run_services
 
@@ -116,15 +116,15 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 
 def _rate(arguments: argparse.Namespace) -> int:
-    from editorbot_core.rating.server import run_rating_page
+    from editorbot_core.preferences.rating.server import run_rating_page
 
     run_rating_page(home_folder(), port=arguments.port, database_url=os.environ.get("EDITORBOT_DATABASE_URL"))
     return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from editorbot_core.demo import compose_demo_songs
-    from editorbot_core.progress import ProgressBars
+    from editorbot_core.base.progress import ProgressBars
+    from editorbot_core.songs.demo.songs import compose_demo_songs
 
     if arguments.n_songs < 1:
         raise ParameterError(f"--n_songs must be at least 1, got {arguments.n_songs}")
@@ -142,8 +142,8 @@ def _check_folders(folders: Sequence[Path]) -> None:
 
 
 def _tune_tracker(arguments: argparse.Namespace) -> int:
-    from editorbot_core.progress import ProgressBars
-    from editorbot_core.tune_tracker import chosen_constants, try_constants
+    from editorbot_core.analysis.tuning import chosen_constants, try_constants
+    from editorbot_core.base.progress import ProgressBars
 
     _check_folders(arguments.folders)
     bars = ProgressBars()
@@ -165,9 +165,9 @@ def _tune_tracker(arguments: argparse.Namespace) -> int:
 def _train_listening(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from editorbot_core.progress import ProgressBars
-    from editorbot_core.shipped import FOLDER
-    from editorbot_core.train_listening import train_listening
+    from editorbot_core.analysis.training import train_listening
+    from editorbot_core.analysis.weights import FOLDER
+    from editorbot_core.base.progress import ProgressBars
 
     _check_folders(arguments.folders)
     bars = ProgressBars()
@@ -188,11 +188,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return edit(argv[1:], prog="editorbot edit")
     if argv[:1] == ["grid"]:
-        from editorbot_core.grid_command import main as grid
+        from pipelines.commands.grid import main as grid
 
         return grid(argv[1:], prog="editorbot grid")
     if argv[:1] == ["study"]:
-        from editorbot_core.study import main as study
+        from pipelines.commands.study import main as study
 
         return study(argv[1:])
     arguments = _parser().parse_args(argv)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets import checks, evaluation, ingestion, models, preferences
-from assets.home import Home
-from assets.resources import Tracking, safe_environment
-from editorbot_core.progress import Progress
+from assets import checks, evaluation, models, preferences, songs
+from assets.resources.home import Home
+from assets.resources.tracking import Tracking, safe_environment
+from editorbot_core.base.progress import Progress
 from pipelines.io_managers import ParquetTables
 from pipelines.jobs import ingest_job, main_job, retrain_job, rounds_job
 from pipelines.schedules import retrain_schedule
@@ -28,7 +28,7 @@ def build_definitions(
 ) -> dg.Definitions:
     """All definitions; `progress` is told how far long stages are, `loggers` may be chosen in the run config."""
     return dg.Definitions(
-        assets=dg.load_assets_from_modules([ingestion, preferences, models, evaluation]),
+        assets=dg.load_assets_from_modules([songs, preferences, models, evaluation]),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[main_job, ingest_job, retrain_job, rounds_job],
         schedules=[retrain_schedule],

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.resources import prepare_tracking, safe_environment
-from editorbot_core.files import write_bytes
+from assets.resources.tracking import prepare_tracking, safe_environment
+from editorbot_core.base.files import write_bytes
 
 _TEMPLATE = Path(__file__).parent / "dagster.yaml"
 

@@ -4,8 +4,8 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from assets.home import Home
-from assets.tables import TableStore
+from assets.resources.home import Home
+from assets.resources.tables import TableStore
 
 _PREVIEW_ROWS = 5
 _PREVIEW_WIDTH = 60

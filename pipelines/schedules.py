@@ -4,7 +4,7 @@ import os
 
 import dagster as dg
 
-from assets.registry import registry
+from assets.resources.registry import registry
 from pipelines.jobs import retrain_job
 
 

@@ -6,13 +6,13 @@ only if its run failed. A song that vanished is as much a change as one that cam
 
 import dagster as dg
 
-from assets.home import Home
-from assets.memo import latest_materialization, metadata_value
-from assets.registry import registry
-from assets.resources import Tracking
-from assets.runs import close_dead_runs
-from editorbot_core.files import digest
-from editorbot_core.home import corrections_folder
+from assets.resources.home import Home
+from assets.resources.liveness import close_dead_runs
+from assets.resources.memo import latest_materialization, metadata_value
+from assets.resources.registry import registry
+from assets.resources.tracking import Tracking
+from editorbot_core.base.files import digest
+from editorbot_core.base.home import corrections_folder
 from pipelines.jobs import ingest_job, main_job, retrain_job
 from pipelines.schedules import automation_is_on
 
@@ -35,7 +35,7 @@ def request_once(instance: dg.DagsterInstance, trigger: str) -> dg.RunRequest | 
 @dg.sensor(job=ingest_job, minimum_interval_seconds=60, default_status=_STATUS)
 def song_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunRequest | dg.SkipReason:
     """Songs have come, changed or vanished, or a person corrected the beats of one: ingest them."""
-    from editorbot_core.audio import find_audio
+    from editorbot_core.audio.files import find_audio
 
     folder = home.songs_folder_if_any()
     if folder is None:
@@ -61,7 +61,7 @@ def song_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunReques
 @dg.sensor(job=retrain_job, minimum_interval_seconds=60, default_status=_STATUS)
 def preference_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunRequest | dg.SkipReason:
     """People have given enough answers since the last snapshot: retrain."""
-    from editorbot_core.preferences import PreferenceStore
+    from editorbot_core.preferences.store import PreferenceStore
 
     store = PreferenceStore(home.database_url)
     try:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from editorbot_core.commands import say
-from editorbot_core.errors import EditorBotError, ParameterError
+from editorbot_core.base.console import say
+from editorbot_core.base.errors import EditorBotError, ParameterError
 
 HOST = "127.0.0.1"
 _STOP_AFTER_S = 10.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from editorbot_core.gymnasium_adapter import gymnasium_env
+from editorbot_core.policy.gymnasium_adapter import gymnasium_env
 from editorbot_core.rewards.dense import dense_reward
 from tests.benchmarks import __main__ as program
 from tests.benchmarks import registry

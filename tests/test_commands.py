@@ -11,11 +11,13 @@ import pytest
 import soundfile
 import torch
 
-from editorbot_core import evaluation, grid_command, infer, trainer
-from editorbot_core.corrections import list_corrections
-from editorbot_core.home import corrections_folder
-from editorbot_core.interchange import read_edl
-from editorbot_core.policy_files import load_policy
+from editorbot_core import infer, trainer
+from editorbot_core.analysis.beats.corrections import list_corrections
+from editorbot_core.base.home import corrections_folder
+from editorbot_core.editing.interchange import read_edl
+from editorbot_core.evaluation import __main__ as evaluation
+from editorbot_core.policy.files import load_policy
+from pipelines.commands import grid as grid_command
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from editorbot_core.base.errors import EditorBotError, FormatError, ParameterError
 from editorbot_core.config import DEFAULT_REWARD_MODEL_PATH, get_default_config, overridden
-from editorbot_core.errors import EditorBotError, FormatError, ParameterError
 from editorbot_core.learned_reward_integration import LearnedRewardIntegration
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.trainer import RLHFTrainer

@@ -1,1 +1,5 @@
-"""Rewards: the protocol, the dense terms, and the model learned from preferences."""
+"""Rewards: the dense and the learned reward, their mix, training the reward model, and which pairs to ask about.
+
+Public: `Reward`, `RewardFunction` (`base`), `dense_reward` (`dense`), `RewardEnsemble`, `load_reward` (`learned`),
+`train_reward_model` (`training`), `RewardPair` (`mixing`), `rank_pairs` (`queries`).
+"""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from editorbot_core.errors import ParameterError
+from editorbot_core.base.errors import ParameterError
 
 
 @dataclass(frozen=True)

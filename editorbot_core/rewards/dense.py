@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import torch
 
-from editorbot_core.features import FEATURE_INDEX, FEATURE_NAMES
-from editorbot_core.rewards.base import join_list, sum_by_edit, transitions
-from editorbot_core.songs import EditBatch, SongBatch
+from editorbot_core.analysis.features.columns import FEATURE_INDEX, FEATURE_NAMES
+from editorbot_core.editing.batches import EditBatch, SongBatch
+from editorbot_core.editing.transitions import join_list, sum_by_edit, transitions
 
 DENSE_TERM_NAMES = ("tempo_consistency", "energy_flow", "phrase_completeness", "transition_quality")
 

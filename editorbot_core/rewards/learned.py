@@ -13,40 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from editorbot_core.checkpoint import load_tensors, save_tensors
-from editorbot_core.errors import FormatError, ParameterError
-from editorbot_core.features import FEATURE_NAMES
+from editorbot_core.analysis.features.columns import FEATURE_NAMES
+from editorbot_core.base.errors import FormatError, ParameterError
+from editorbot_core.base.tensors import load_tensors, save_tensors
+from editorbot_core.editing.batches import EditBatch, SongBatch
 from editorbot_core.rewards.config import RewardConfig
-from editorbot_core.rewards.model import (
-    BEAT_S,
-    EDIT_FEATURE_NAMES,
-    N_INPUT_FEATURES,
-    SCORE_LIMIT,
-    RewardModel,
-    SongStates,
-    model_input,
-)
-from editorbot_core.songs import EditBatch, SongBatch
-
-__all__ = [
-    "BEAT_S",
-    "EDIT_FEATURE_NAMES",
-    "KIND",
-    "N_INPUT_FEATURES",
-    "SATURATION_MARGIN",
-    "SCORE_LIMIT",
-    "RewardConfig",
-    "RewardEnsemble",
-    "RewardModel",
-    "SongStates",
-    "load_reward",
-    "model_input",
-    "saturated_share",
-]
+from editorbot_core.rewards.model import EDIT_FEATURE_NAMES, SCORE_LIMIT, RewardModel, SongStates
 
 KIND = "editorbot.reward_model/2"
 SATURATION_MARGIN = 0.1
-
 _KEYS = {"kind", "feature_names", "edit_feature_names", "config", "temperature", "members", "metrics", "model"}
 _EDITS_AT_ONCE = 4096
 

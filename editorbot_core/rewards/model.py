@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from editorbot_core.edits import N_ACTIONS, REORDER_1
-from editorbot_core.errors import ParameterError
-from editorbot_core.features import FEATURE_NAMES, N_FEATURES
-from editorbot_core.rewards.base import JoinList, Transitions, all_slots, join_list, sum_by_edit, transitions
+from editorbot_core.analysis.features.columns import FEATURE_NAMES, N_FEATURES
+from editorbot_core.base.errors import ParameterError
+from editorbot_core.editing.batches import EditBatch, SongBatch
+from editorbot_core.editing.edits import N_ACTIONS, REORDER_1
+from editorbot_core.editing.transitions import JoinList, Transitions, all_slots, join_list, sum_by_edit, transitions
 from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.encoder import SongEncoder
-from editorbot_core.songs import EditBatch, SongBatch
 
 SCORE_LIMIT = 10.0
 EDIT_FEATURE_NAMES = ("edit_kept", "edit_kept_share_before", "edit_position", "edit_target_ratio")

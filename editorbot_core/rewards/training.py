@@ -14,16 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from editorbot_core.errors import ParameterError
-from editorbot_core.files import digest
-from editorbot_core.pairs import PairBatch, pair_batch
-from editorbot_core.preferences import Preference
-from editorbot_core.progress import Log, Progress
-from editorbot_core.rewards.learned import RewardConfig, RewardEnsemble, RewardModel, saturated_share
-from editorbot_core.songs import EditBatch, Song, SongBatch
+from editorbot_core.base.errors import ParameterError
+from editorbot_core.base.progress import Log, Progress
+from editorbot_core.editing.batches import EditBatch, SongBatch
+from editorbot_core.preferences.pairs import PairBatch, pair_batch
+from editorbot_core.preferences.preference import Preference
+from editorbot_core.rewards.config import RewardConfig
+from editorbot_core.rewards.learned import RewardEnsemble, saturated_share
+from editorbot_core.rewards.model import RewardModel
+from editorbot_core.songs.song import Song
+from editorbot_core.songs.splits import hold_out
 
 # Shares of the heard part that are tried on held-out songs.
 HEARD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
 # Nats by which the heard part has to explain held-out answers better than nothing, to count.
 _CLEAR_GAIN = 0.005
 
@@ -111,21 +115,6 @@ def preference_loss(
     mistaken = torch.where(is_tie, label_smoothing, 1.0 - (1.0 - label_smoothing) * confidence)
     likelihood = (1.0 - mistaken) * likelihood + mistaken / N_ANSWERS
     return centring * (scores_a**2 + scores_b**2) - likelihood.clamp(min=_LEAST_LIKELIHOOD).log()
-
-
-def hold_out(track_ids: Sequence[str], *, fraction: float, seed: int) -> tuple[str, ...]:
-    """The songs that validate: at least one, and never all; the first in the order of a hash of seed and name.
-
-    Raises:
-        ParameterError: If there are fewer than two songs.
-    """
-    ids = sorted(set(track_ids))
-    if len(ids) < 2:
-        raise ParameterError(
-            f"a reward model needs answers about at least 2 songs, one of them held out; got {len(ids)}"
-        )
-    by_hash = sorted(ids, key=lambda track_id: digest([seed, track_id]))
-    return tuple(by_hash[: min(max(1, round(fraction * len(ids))), len(ids) - 1)])
 
 
 def expected_calibration_error(probability: torch.Tensor, label: torch.Tensor) -> float:

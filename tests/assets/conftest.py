@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.resources import safe_environment
+from assets.resources.tracking import safe_environment
 
 safe_environment()
 

@@ -6,17 +6,18 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from assets.home import Home
-from assets.ingestion import beat_features, song_library
-from assets.memo import DATA_VERSION_TAG, latest_materialization, metadata_value
-from editorbot_core import library
-from editorbot_core.analysing import Analysis, analyse_into
-from editorbot_core.audio import AudioClip, write_audio
-from editorbot_core.beats import BeatGrid
-from editorbot_core.corrections import Correction, save_correction
-from editorbot_core.files import sha256_file
-from editorbot_core.filterbanks import SAMPLE_RATE
-from editorbot_core.home import corrections_folder
+from assets.resources.home import Home
+from assets.resources.memo import DATA_VERSION_TAG, latest_materialization, metadata_value
+from assets.songs import beat_features, song_library
+from editorbot_core.analysis.beats.corrections import Correction, save_correction
+from editorbot_core.analysis.beats.grid import BeatGrid
+from editorbot_core.analysis.dsp.filterbanks import SAMPLE_RATE
+from editorbot_core.audio.clip import AudioClip
+from editorbot_core.audio.files import write_audio
+from editorbot_core.base.files import sha256_file
+from editorbot_core.base.home import corrections_folder
+from editorbot_core.songs import library
+from editorbot_core.songs.ingestion import Analysis, analyse_into
 from pipelines.definitions import silent
 from pipelines.io_managers import ParquetTables
 

@@ -87,7 +87,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmarks that were asked for; the status is 0 if they ran, whether or not targets were met."""
-    from editorbot_core.files import write_json
+    from editorbot_core.base.files import write_json
     from tests.benchmarks.registry import BENCHMARKS, Bench
 
     for module in MODULES:

@@ -10,11 +10,11 @@ import scipy.fft
 import soundfile
 import soxr
 
-from editorbot_core.audio import open_audio
-from editorbot_core.features import analyse, mix_columns, warm_up
-from editorbot_core.filterbanks import SAMPLE_RATE
-from editorbot_core.spectral import FrameAnalyser, FrameFeatures, analyse_frames
-from editorbot_core.tracking import track_beats
+from editorbot_core.analysis.beats.tracking import track_beats
+from editorbot_core.analysis.dsp.filterbanks import SAMPLE_RATE
+from editorbot_core.analysis.dsp.frames import FrameAnalyser, FrameFeatures, analyse_frames
+from editorbot_core.analysis.features.extraction import analyse, mix_columns, warm_up
+from editorbot_core.audio.files import open_audio
 from tests.benchmarks import plain
 from tests.benchmarks.material import write_song
 from tests.benchmarks.registry import Bench, Row, Times, at_least, at_most, benchmark, on_one_core, taking_turns

@@ -10,19 +10,24 @@ import gymnasium
 import numpy as np
 import torch
 
-from editorbot_core.edits import CUT
-from editorbot_core.environment import BeatEditingEnv
-from editorbot_core.features import FEATURE_INDEX
-from editorbot_core.gymnasium_adapter import gymnasium_env
-from editorbot_core.pairs import PairBatch
-from editorbot_core.policy import Policy
-from editorbot_core.policy_training import RewardFunction, RewardPair
-from editorbot_core.ppo import PPOConfig, PPOState, init_ppo, train_ppo
+from editorbot_core.analysis.features.columns import FEATURE_INDEX
+from editorbot_core.editing.batches import EditBatch, SongBatch, collate
+from editorbot_core.editing.edits import CUT
+from editorbot_core.policy.config import PPOConfig
+from editorbot_core.policy.environment import BeatEditingEnv
+from editorbot_core.policy.gymnasium_adapter import gymnasium_env
+from editorbot_core.policy.network import Policy
+from editorbot_core.policy.ppo import init_ppo, train_ppo
+from editorbot_core.policy.ppo_state import PPOState
+from editorbot_core.policy.rollout import sample_edits
+from editorbot_core.preferences.pairs import PairBatch
 from editorbot_core.rewards import training
+from editorbot_core.rewards.base import RewardFunction
+from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.dense import dense_reward
-from editorbot_core.rewards.learned import RewardConfig, RewardModel
-from editorbot_core.rollout import sample_edits
-from editorbot_core.songs import EditBatch, Song, SongBatch, collate
+from editorbot_core.rewards.mixing import RewardPair
+from editorbot_core.rewards.model import RewardModel
+from editorbot_core.songs.song import Song
 from tests.benchmarks.plain_environment import PlainSongEnv
 from tests.benchmarks.registry import Bench, Row, at_least, benchmark, taking_turns
 from tests.core.conftest import make_song

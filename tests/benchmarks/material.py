@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from editorbot_core.demo import compose_song
+from editorbot_core.songs.demo.songs import compose_song
 
 SAMPLE_RATE = 44_100
 

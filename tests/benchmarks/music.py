@@ -8,15 +8,17 @@ import librosa
 import mir_eval
 import numpy as np
 
-from editorbot_core.annotations import find_annotation, load_annotation
-from editorbot_core.audio import AudioClip, find_audio, read_audio, resample
-from editorbot_core.beats import BeatGrid
-from editorbot_core.demo import compose_demo_songs, compose_song
-from editorbot_core.features import FEATURE_INDEX, extract_features
-from editorbot_core.filterbanks import FRAME_RATE, N_FFT, SAMPLE_RATE
-from editorbot_core.spectral import analyse_frames
-from editorbot_core.stems import STEM_NAMES
-from editorbot_core.tracking import track_beats
+from editorbot_core.analysis.beats.annotations import find_annotation, load_annotation
+from editorbot_core.analysis.beats.grid import BeatGrid
+from editorbot_core.analysis.beats.tracking import track_beats
+from editorbot_core.analysis.dsp.filterbanks import FRAME_RATE, N_FFT, SAMPLE_RATE
+from editorbot_core.analysis.dsp.frames import analyse_frames
+from editorbot_core.analysis.dsp.stems import STEM_NAMES
+from editorbot_core.analysis.features.columns import FEATURE_INDEX
+from editorbot_core.analysis.features.extraction import extract_features
+from editorbot_core.audio.clip import AudioClip, resample
+from editorbot_core.audio.files import find_audio, read_audio
+from editorbot_core.songs.demo.songs import compose_demo_songs, compose_song
 from tests.benchmarks.registry import Bench, Row, benchmark
 
 _N_DEMO_SONGS = 12

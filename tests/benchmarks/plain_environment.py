@@ -6,10 +6,11 @@ import gymnasium
 import numpy as np
 import torch
 
-from editorbot_core.edits import ACTION_SHIFTS, CUT, KEEP, N_ACTIONS
-from editorbot_core.environment import START, plan_episodes
+from editorbot_core.editing.batches import EditBatch, collate
+from editorbot_core.editing.edits import ACTION_SHIFTS, CUT, KEEP, N_ACTIONS
+from editorbot_core.policy.environment import START, plan_episodes
 from editorbot_core.rewards.dense import dense_reward
-from editorbot_core.songs import EditBatch, Song, collate
+from editorbot_core.songs.song import Song
 
 _LIMIT = 10.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from editorbot_core.analysing import AnalysisPool
+from editorbot_core.songs.ingestion import AnalysisPool
 from tests.benchmarks.material import write_song
 from tests.benchmarks.registry import Bench, Row, at_least, at_most, benchmark, in_fresh_process, on_one_core
 

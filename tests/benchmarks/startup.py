@@ -14,7 +14,7 @@ print(json.dumps({"cpu_s": time.process_time() - start}))
 """
 _COMPILE = """
 import json, time
-from editorbot_core.features import warm_up
+from editorbot_core.analysis.features.extraction import warm_up
 start = time.process_time()
 warm_up()
 print(json.dumps({"cpu_s": time.process_time() - start}))

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from editorbot_core.audio import AudioClip, write_audio
-from editorbot_core.beats import BeatGrid
-from editorbot_core.edits import CUT, EditDecisionList, Units
-from editorbot_core.errors import StoreError
-from editorbot_core.files import sha256_file
-from editorbot_core.preferences import EditPair, PreferenceStore
-from editorbot_core.rating.app import create_app
-from editorbot_core.rating.queue import PairQueue, edit_key, pairs_path, write_pairs
-from editorbot_core.rating.server import make_server
+from editorbot_core.analysis.beats.grid import BeatGrid, Units
+from editorbot_core.audio.clip import AudioClip
+from editorbot_core.audio.files import write_audio
+from editorbot_core.base.errors import StoreError
+from editorbot_core.base.files import sha256_file
+from editorbot_core.editing.edits import CUT, EditDecisionList
+from editorbot_core.preferences.pair_files import pairs_path, write_pairs
+from editorbot_core.preferences.preference import EditPair
+from editorbot_core.preferences.rating.app import create_app
+from editorbot_core.preferences.rating.queue import PairQueue, edit_key
+from editorbot_core.preferences.rating.server import make_server
+from editorbot_core.preferences.store import PreferenceStore
 
 pytestmark = pytest.mark.browser
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from editorbot_core.base.errors import ParameterError
 from editorbot_core.config import config_from_dict, config_to_dict, flat_parameters, get_default_config, overridden
-from editorbot_core.errors import ParameterError
 
 
 def test_a_configuration_survives_being_written_down() -> None:

@@ -5,21 +5,23 @@ import numpy as np
 import pytest
 import torch
 
-from editorbot_core.beats import BeatGrid
+from editorbot_core.analysis.beats.grid import BeatGrid, Units
+from editorbot_core.analysis.features.columns import N_FEATURES
+from editorbot_core.analysis.features.table import BeatFeatures
+from editorbot_core.analysis.structure.estimate import estimate_structure
+from editorbot_core.base.errors import EditorBotError, FormatError, ParameterError
 from editorbot_core.config import get_default_config
-from editorbot_core.edits import Units
-from editorbot_core.errors import EditorBotError, FormatError, ParameterError
-from editorbot_core.features import N_FEATURES, BeatFeatures
+from editorbot_core.editing.batches import EditBatch, collate
 from editorbot_core.learned_reward_integration import (
     LearnedRewardIntegration,
     RewardStatistics,
     beat_features_of,
     units_of,
 )
+from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.dense import dense_reward
-from editorbot_core.rewards.learned import RewardConfig, RewardEnsemble
-from editorbot_core.songs import EditBatch, Song, collate
-from editorbot_core.structure import estimate_structure
+from editorbot_core.rewards.learned import RewardEnsemble
+from editorbot_core.songs.song import Song
 
 SMALL = RewardConfig(hidden=16, n_layers=1, n_heads=2, n_convs=0, unit_channels=8, join_channels=8, n_members=2)
 

@@ -120,7 +120,7 @@ def test_entry_points_call_installed_commands_with_flags_they_know() -> None:
 
 
 def test_the_server_file_has_the_settings_of_every_process() -> None:
-    from assets.resources import _FORCED_ENVIRONMENT
+    from assets.resources.tracking import _FORCED_ENVIRONMENT
 
     lines = (ROOT / "mlflow" / "server.env").read_text(encoding="utf-8").splitlines()
     settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 
-from assets.home import Home
-from assets.runs import hold_run
-from editorbot_core.home import corrections_folder
+from assets.resources.home import Home
+from assets.resources.liveness import hold_run
+from editorbot_core.base.home import corrections_folder
 from pipelines.definitions import defs
 from pipelines.schedules import retrain_schedule
 from pipelines.sensors import preference_sensor, request_once, song_sensor
@@ -147,7 +147,7 @@ def test_enough_answers_by_people_start_a_retraining(
     home = Home(folder=str(tmp_path / "home"))
 
     def tick(n_answers: int) -> dg.RunRequest | dg.SkipReason:
-        monkeypatch.setattr("editorbot_core.preferences.PreferenceStore.count", lambda _self, _source: n_answers)
+        monkeypatch.setattr("editorbot_core.preferences.store.PreferenceStore.count", lambda _self, _source: n_answers)
         with dg.build_sensor_context(instance=instance, resources={"home": home}) as context:
             return preference_sensor(context)
 

@@ -1,0 +1,1 @@
+"""Signal processing: the transform, frame features, and stems."""

@@ -1,0 +1,103 @@
+"""What divides a song into stems: masks on its mel spectrogram, or Demucs with its own weights.
+
+A separator has a name, which configurations say, and a version, which stands with the features that were made with it:
+features of another version are made again. Demucs is used where the user has installed it; nothing is downloaded here,
+and where it is missing nothing stands in for it.
+"""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from editorbot_core.analysis.dsp.filterbanks import SAMPLE_RATE
+from editorbot_core.analysis.dsp.frames import FrameFeatures, analyse_frames
+from editorbot_core.analysis.dsp.stems import STEM_NAMES, StemFrames, mel_stem, stem_frames
+from editorbot_core.analysis.names import DEFAULT_SEPARATOR, SEPARATORS
+from editorbot_core.audio.clip import AudioClip, resample
+from editorbot_core.base.errors import ParameterError
+
+DEMUCS_MODEL = "htdemucs"
+_DEMUCS_WEIGHTS = "955717e8-8726e21a.th"
+
+
+def separator_version(name: str) -> str:
+    """What divides songs into stems, as stored with the features: for Demucs with the version of its package.
+
+    Raises:
+        ParameterError: If there is no such separator, or its package is not installed.
+    """
+    if name not in SEPARATORS:
+        raise ParameterError(f"separator must be one of {', '.join(SEPARATORS)}, got {name!r}")
+    if name == DEFAULT_SEPARATOR:
+        return name
+    try:
+        return f"demucs-{version('demucs')}-{DEMUCS_MODEL}"
+    except PackageNotFoundError as error:
+        raise ParameterError(
+            "separator 'demucs' needs the package demucs, which is not installed: pip install 'editorbot[demucs]', or "
+            f"use separator {DEFAULT_SEPARATOR!r}"
+        ) from error
+
+
+def separates_samples(name: str) -> bool:
+    """Whether a separator hears the audio itself, and not only the frame features."""
+    return name == "demucs"
+
+
+def find_stems(name: str, frames: FrameFeatures, samples: np.ndarray | None = None) -> StemFrames:
+    """The stems of a song, per frame.
+
+    Args:
+        name: One of `SEPARATORS`.
+        frames: Frame features of the song.
+        samples: The song, mono, float32 (n,) at `SAMPLE_RATE`; for separators of which `separates_samples` is true.
+
+    Raises:
+        ParameterError: If there is no such separator, or its package or weights are missing.
+    """
+    separator_version(name)
+    if name == "demucs":
+        assert samples is not None
+        return _demucs_stems(samples)
+    return stem_frames(frames.mel)
+
+
+def _demucs_stems(samples: np.ndarray) -> StemFrames:
+    """Stems by a hybrid transformer (Rouard, Massa and Défossez 2023), of the mono mix."""
+    import torch
+    from demucs.apply import apply_model
+
+    model = _demucs_model()
+    mix = resample(AudioClip(samples[None], SAMPLE_RATE), model.samplerate).samples
+    mean, scale = float(mix.mean()), float(mix.std()) + 1e-8
+    heard = torch.from_numpy(np.repeat((mix - mean) / scale, model.audio_channels, axis=0))[None]
+    with torch.inference_mode():
+        # Without random shifts, so that the same file has the same features.
+        parts = apply_model(model, heard, shifts=0, split=True, device="cpu")[0].mean(dim=1).numpy() * scale + mean
+    found = []
+    for stem in STEM_NAMES:
+        part = AudioClip(parts[model.sources.index(stem)][None].astype(np.float32), model.samplerate)
+        # As long as the mix, whatever the two conversions rounded.
+        own = np.zeros_like(samples)
+        back = resample(part, SAMPLE_RATE).samples[0][: len(own)]
+        own[: len(back)] = back
+        found.append(mel_stem(analyse_frames(own).mel))
+    return StemFrames(*(np.stack(column, axis=1) for column in zip(*found, strict=True)))
+
+
+@cache
+def _demucs_model() -> Any:
+    """The model that divides a stereo mix at 44.1 kHz, from weights that are already here."""
+    import torch
+    from demucs.pretrained import get_model
+
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / _DEMUCS_WEIGHTS
+    if not weights.is_file():
+        raise ParameterError(
+            f"separator 'demucs' needs its weights at {weights}; fetch them once with "
+            f'python -c "from demucs.pretrained import get_model; get_model({DEMUCS_MODEL!r})"'
+        )
+    return get_model(DEMUCS_MODEL).eval()

@@ -1,0 +1,248 @@
+"""The 121 columns of features: name, unit, range and definition, in the order in which they are stored.
+
+`python -m editorbot_core.analysis.features.columns` prints the page `docs/features.md`, which a test compares with this
+module.
+"""
+
+import math
+import sys
+from typing import NamedTuple
+
+from editorbot_core.analysis.dsp.filterbanks import (
+    FRAME_RATE,
+    HOP_LENGTH,
+    N_CONTRAST,
+    N_FFT,
+    N_MELS,
+    N_MFCC,
+    SAMPLE_RATE,
+)
+from editorbot_core.analysis.dsp.stems import STEM_NAMES
+
+_NYQUIST = SAMPLE_RATE / 2
+# The largest absolute sample that is read; full scale is 1.
+_PEAK = 16.0
+_TOP_DB = 80.0
+_PITCHES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
+_PITCH_SIGNS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
+
+class FeatureColumn(NamedTuple):
+    """One column.
+
+    Attributes:
+        name: In files and in code.
+        unit: Of the values; "" for plain numbers.
+        low: Smallest value that is possible.
+        high: Largest value that is possible.
+        definition: In one line.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    definition: str
+
+
+def _contrast_columns() -> list[FeatureColumn]:
+    edges = [0.0, *(200.0 * 2**band for band in range(N_CONTRAST - 1)), _NYQUIST]
+    return [
+        FeatureColumn(
+            f"spectral_contrast_{band + 1}",
+            "dB",
+            0.0,
+            143.0,
+            f"mean of the strongest 2 % of magnitudes over that of the weakest 2 %, {edges[band]:.0f}-"
+            f"{edges[band + 1]:.0f} Hz",
+        )
+        for band in range(N_CONTRAST)
+    ]
+
+
+def _mfcc_columns() -> list[FeatureColumn]:
+    columns = []
+    for i in range(1, N_MFCC + 1):
+        # Of 128 bands between -100 dB and the loudest possible; above the first, bands differ by at most 80 dB.
+        low, high = (-1_132.0, 960.0) if i == 1 else (-408.0, 408.0)
+        what = "loudness" if i == 1 else f"{(i - 1) / 2:g} cycles"
+        columns.append(
+            FeatureColumn(
+                f"mfcc_{i:02d}", "dB", low, high, f"cosine coefficient {i - 1} of the mel bands in dB ({what})"
+            )
+        )
+    return columns
+
+
+def _delta_columns() -> list[FeatureColumn]:
+    # Over nine frames a slope is at most a sixth of the range.
+    spans = [_TOP_DB * math.sqrt(N_MELS), *[816.0] * (N_MFCC - 1)]
+    return [
+        FeatureColumn(
+            f"mfcc_delta_{i:02d}",
+            "dB per frame",
+            -math.ceil(span / 6),
+            math.ceil(span / 6),
+            f"least-squares slope of `mfcc_{i:02d}` over nine frames",
+        )
+        for i, span in enumerate(spans, 1)
+    ]
+
+
+def _mix_columns() -> list[FeatureColumn]:
+    return [
+        FeatureColumn("onset_strength", "dB", 0.0, _TOP_DB, f"mean rise of the {N_MELS} mel bands from frame to frame"),
+        FeatureColumn("rms", "full scale", 0.0, _PEAK, f"root mean square of the {N_FFT:,} samples of a frame"),
+        FeatureColumn("spectral_centroid", "Hz", 0.0, _NYQUIST, "mean frequency, weighted by magnitude"),
+        FeatureColumn("zero_crossing_rate", "share", 0.0, 1.0, "sign changes over samples of a frame"),
+        FeatureColumn("spectral_rolloff", "Hz", 0.0, _NYQUIST, "frequency below which 85 % of the magnitude lie"),
+        FeatureColumn(
+            "spectral_bandwidth", "Hz", 0.0, _NYQUIST / 2, "deviation from the centroid, weighted by magnitude"
+        ),
+        FeatureColumn("spectral_flatness", "share", 0.0, 1.0, "geometric over arithmetic mean of the power spectrum"),
+        *_contrast_columns(),
+        *_mfcc_columns(),
+        *_delta_columns(),
+        *(
+            FeatureColumn(f"chroma_{name}", "share", 0.0, 1.0, f"power at pitch class {sign}, of the strongest class")
+            for name, sign in zip(_PITCHES, _PITCH_SIGNS, strict=True)
+        ),
+    ]
+
+
+def _difference(column: FeatureColumn) -> FeatureColumn:
+    span = column.high - column.low
+    return FeatureColumn(
+        f"{column.name}_diff", column.unit, -span, span, f"`{column.name}` less that of the beat before"
+    )
+
+
+def _stem_columns() -> list[FeatureColumn]:
+    columns = []
+    for stem in STEM_NAMES:
+        columns += [
+            FeatureColumn(f"{stem}_energy", "full scale", 0.0, _PEAK, f"root mean square of the pseudo-stem {stem}"),
+            FeatureColumn(
+                f"{stem}_centroid", "Hz", 0.0, _NYQUIST, f"mean frequency of {stem}, weighted by power; 0: silent"
+            ),
+            FeatureColumn(
+                f"{stem}_energy_share", "share", 0.0, 1.0, f"power of {stem} over that of the four pseudo-stems"
+            ),
+        ]
+    return columns
+
+
+FEATURE_COLUMNS: tuple[FeatureColumn, ...] = (
+    *_mix_columns(),
+    *map(_difference, _mix_columns()),
+    FeatureColumn("beat_phase", "bars", 0.0, 1.0, "place in the bar, 0 at the downbeat, below 1"),
+    FeatureColumn("beat_phase_sin", "", -1.0, 1.0, "sine of `beat_phase`, as an angle"),
+    FeatureColumn("beat_phase_cos", "", -1.0, 1.0, "cosine of `beat_phase`, as an angle"),
+    FeatureColumn("tempo_deviation", "ln", -1.5, 1.5, "logarithm of the beat's length over the song's median"),
+    FeatureColumn("inter_beat_interval_ratio", "", 0.2, 5.0, "length of the beat over that of the beat before"),
+    *_stem_columns(),
+)
+FEATURE_NAMES: tuple[str, ...] = tuple(column.name for column in FEATURE_COLUMNS)
+N_FEATURES = len(FEATURE_NAMES)
+FEATURE_INDEX: dict[str, int] = {name: i for i, name in enumerate(FEATURE_NAMES)}
+
+_PAGE = """# Features of a beat
+
+{n_features} numbers per beat, float32, raw: what standardises them belongs to a model. This page is printed by
+`python -m editorbot_core.analysis.features.columns`.
+
+## What a row is
+
+- Row *i* describes the audio from beat *i* to beat *i* + 1: the mean over the frames centred in between. A beat shorter
+  than the distance of frames takes the next frame.
+- The first row begins with the first beat: what lies before it (the lead-in) is in no row. The last row ends with the
+  audio, final decay included.
+- Audio is the mean of the channels at {sample_rate:,} Hz (soxr, HQ). A frame is {n_fft:,} samples under a periodic
+  Hann window, centred on a multiple of {hop_length} samples ({frame_rate:.1f} frames a second); beyond its ends the
+  audio is silent.
+- Differences are 0 in the first row. The length of the last beat counts as that of the beat before it.
+- `beat_phase` comes from the estimated downbeats; in a bar that is longer than the song's usual bar it starts again.
+
+## Definitions that could be read in two ways
+
+- **RMS** is of the samples, without window (librosa's `rms(y=)`); of spectra it would differ by up to 40 %.
+- **Mel** bands are {n_mels} Slaney triangles of unit area on the power spectrum; in dB they are at least -100 dB and at
+  most {top_db:.0f} dB below the song's loudest. One mel spectrogram serves onset strength, MFCC and pseudo-stems.
+- **MFCC** are coefficients 0-{last_mfcc} of the orthonormal cosine transform (type II) of the mel bands in dB, without
+  liftering.
+- **Contrast** is 10 log10 of magnitudes, peaks and valleys each counted to {top_db:.0f} dB below the song's largest.
+- **Chroma** comes from the power spectrum, tuned to the song: the deviation from A = 440 Hz, in hundredths of a
+  semitone, that most spectral peaks share, estimated on the first ten minutes.
+- **Deltas** at the ends of a song are those of the first and the last full window.
+- Everything that librosa 0.11 has by name has its default definition; `make bench` prints the largest differences.
+
+## Pseudo-stems
+
+Masks on the mel power spectrogram, which sum to one. They are proxies, not separated audio.
+
+| stem | is | correlation |
+|---|---|---|
+{stems}
+
+The correlation is that of `*_energy`, beat by beat, with the energy of the true stem, the mean over the first twelve
+demo songs (in brackets: that of the whole mix's RMS); `make bench` measures it. Recordings are harder.
+
+With `separator=demucs` (`pip install 'editorbot[demucs]'`; weights are fetched once, by hand) the stems are those of
+Hybrid Transformer Demucs (Rouard, Massa and Défossez 2023) on the mono mix. It holds the whole song in memory and is
+far slower. A file of features names what divided the song in its schema metadata, `separator`; a model trained on
+features of one separator wants songs of the same. Nothing falls back to masks: where Demucs or its weights are missing,
+that is an error.
+
+## Columns
+
+Ranges are what is possible for audio that is read (samples up to {peak:.0f} times full scale); those of
+`tempo_deviation` and `inter_beat_interval_ratio` are what tracked beats stay within.
+
+| # | name | unit | range | definition |
+|---|---|---|---|---|
+{columns}
+"""
+# Definition, correlation of the energy, and of the mix's, with the true stem.
+_STEMS = {
+    "drums": (
+        "what is louder across frequency than along time: medians of 13 bands, 17 frames (Fitzgerald 2010)",
+        0.72,
+        0.55,
+    ),
+    "bass": ("of the rest, what is below about 200 Hz", 0.78, 0.64),
+    "vocals": (
+        "of the rest, 150-5,000 Hz, what rises above 2.4 s of background (as in REPET: Rafii and Pardo 2013)",
+        0.90,
+        0.75,
+    ),
+    "other": ("what remains", 0.73, 0.68),
+}
+
+
+def page() -> str:
+    """The text of `docs/features.md`."""
+    stems = [
+        f"| {stem} | {definition} | {correlation:.2f} ({of_mix:.2f}) |"
+        for stem, (definition, correlation, of_mix) in _STEMS.items()
+    ]
+    columns = [
+        f"| {i} | `{column.name}` | {column.unit} | {column.low:g} to {column.high:g} | {column.definition} |"
+        for i, column in enumerate(FEATURE_COLUMNS)
+    ]
+    return _PAGE.format(
+        n_features=N_FEATURES,
+        sample_rate=SAMPLE_RATE,
+        n_fft=N_FFT,
+        hop_length=HOP_LENGTH,
+        frame_rate=FRAME_RATE,
+        n_mels=N_MELS,
+        last_mfcc=N_MFCC - 1,
+        top_db=_TOP_DB,
+        peak=_PEAK,
+        stems="\n".join(stems),
+        columns="\n".join(columns),
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,5 @@
+"""Audio: any file to samples and back, ranges of a source, and rendering them.
+
+Public: `AudioClip`, `resample` (`clip`), `read_audio`, `write_audio`, `open_audio` (`files`), `Segment` (`segments`),
+`render`, `align_joins` (`render`).
+"""

@@ -1,0 +1,303 @@
+"""What a join between two places of a song costs.
+
+A *join* leaves the song at an *exit*, the beat or unit that would have followed, and goes on at an *entry* instead. Two
+sets of weights: `DPWeights` listens around the join and serves dynamic programming over all units; `SearchWeights`
+knows the structure as well and serves whatever weighs a few joins against each other. `join_search` says what its terms
+are. Costs are in units of the mean squared difference between two random places of the same song, so that one setting
+serves quiet and busy songs alike.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+
+from editorbot_core.analysis.features.columns import FEATURE_INDEX, FEATURE_NAMES
+from editorbot_core.base.errors import ParameterError
+
+if TYPE_CHECKING:
+    from editorbot_core.songs.song import Song
+
+
+# Places between which joins of every kind are compared, and at which they are compared to choose those.
+MAX_PLACES = 420
+MAX_COMPARED = 1500
+_TIMBRE = tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("mfcc_") and name.count("_") == 1)
+_HARMONY = tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1)
+_LEVEL = tuple(
+    FEATURE_INDEX[name]
+    for name in ("onset_strength", "rms", "drums_energy", "bass_energy", "vocals_energy", "other_energy")
+)
+_SOUND = [
+    i
+    for i, name in enumerate(FEATURE_NAMES)
+    if not name.endswith("_diff") and not name.startswith(("beat_phase", "tempo_deviation", "inter_beat"))
+]
+_CHROMA = [i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1]
+
+
+@dataclass(frozen=True)
+class DPWeights:
+    """What a join costs. The default listens only; it knows neither bars nor phrases.
+
+    Attributes:
+        timbre: Weight of the MFCC difference.
+        harmony: Weight of the chroma difference.
+        level: Weight of the difference in loudness, onset strength and stem energies.
+        context_beats: Beats compared on either side of a join.
+        jump: Cost of any join.
+        length: Cost per target of missing it within the tolerance, so a hundredth of it per percent.
+        bar_position: Cost of a join at which the place in the bar does not continue.
+        phrase: Cost of a join away from phrase starts, by `Structure.phrase_start`.
+        phase: Cost of a join at which the place in the phrase mod 4 does not continue, by `Structure.phase`.
+        noise: Standard deviation of a log-normal disturbance of the join costs; needs an `rng`.
+    """
+
+    timbre: float = 1.0
+    harmony: float = 1.0
+    level: float = 1.0
+    context_beats: int = 2
+    jump: float = 0.02
+    length: float = 20.0
+    bar_position: float = 0.0
+    phrase: float = 0.0
+    phase: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that every weight is a non-negative number and that something is listened to."""
+        values = [getattr(self, name) for name in self.__dataclass_fields__]
+        if not np.isfinite(values).all() or min(values) < 0 or self.context_beats < 1:
+            raise ParameterError(f"weights must be non-negative numbers and context_beats at least 1; got {self}")
+        if self.timbre + self.harmony + self.level <= 0:
+            raise ParameterError("at least one of timbre, harmony and level must be positive")
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> "DPWeights":
+        """Random weights: different edits, all of them defensible, for imitation and for pairs to compare."""
+        timbre, harmony, level = np.exp(rng.normal(0.0, 0.5, 3))
+        return cls(
+            timbre=float(timbre),
+            harmony=float(harmony),
+            level=float(level),
+            context_beats=int(rng.integers(1, 5)),
+            jump=float(np.exp(rng.uniform(np.log(0.005), np.log(0.3)))),
+            length=float(np.exp(rng.uniform(np.log(10.0), np.log(50.0)))),
+            bar_position=float(rng.choice([0.0, 0.5])),
+            phrase=float(rng.choice([0.0, rng.uniform(0.2, 3.0)])),
+            phase=float(rng.choice([0.0, rng.uniform(0.2, 3.0)])),
+            noise=float(rng.uniform(0.0, 0.25)),
+        )
+
+
+@dataclass(frozen=True)
+class SearchWeights:
+    """What an edit is charged for; see the module.
+
+    Attributes:
+        context: Change of sound around a join.
+        step: Percentile of the feature step at a join.
+        harmony: Novelty of the change of harmony at a join.
+        bar_position: Place in the bar does not continue.
+        phase: Place mod 4 in the phrase does not continue.
+        phrase: Exit or entry away from phrase starts.
+        join: Every join.
+        length: Per target of missing it by more than `length_free`, so a hundredth of it per percent.
+        length_free: Share of the target that may be missed for nothing.
+        coverage: Clusters that are never half heard, as a share of all.
+        context_beats: Beats compared on either side of a join.
+        sharpness: Power to which the odds of phrase starts and of places in the phrase are raised first. Of an edit it
+            matters whether its joins are at phrases or not; above 1, likely places count nearly as much as certain
+            ones and unlikely ones nearly nothing.
+    """
+
+    context: float = 0.25
+    step: float = 0.125
+    harmony: float = 0.125
+    bar_position: float = 3.0
+    phase: float = 4.0
+    phrase: float = 6.0
+    join: float = 0.0125
+    length: float = 15.0
+    length_free: float = 0.005
+    coverage: float = 3.0
+    context_beats: int = 4
+    sharpness: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Check that every weight is a non-negative number."""
+        values = [getattr(self, name) for name in self.__dataclass_fields__]
+        if not np.isfinite(values).all() or min(values) < 0 or self.context_beats < 1:
+            raise ParameterError(f"weights must be non-negative numbers and context_beats at least 1; got {self}")
+
+    @property
+    def worst_join(self) -> float:
+        """Cost of a join at which nothing fits, and of a start or an end that is not the song's own."""
+        terms = (self.context, self.step, self.harmony, self.bar_position, self.phase, self.phrase, self.join)
+        return float(sum(terms))
+
+    @classmethod
+    def full(cls) -> "SearchWeights":
+        """Phrases first: what learned phrase starts are good enough for."""
+        return cls()
+
+    @classmethod
+    def light(cls) -> "SearchWeights":
+        """Structure decides between joins that sound about as smooth."""
+        return cls(phase=0.375, phrase=0.25, coverage=0.25)
+
+    @classmethod
+    def acoustic(cls) -> "SearchWeights":
+        """Listens only: blind to phrases, phase and clusters."""
+        return cls(phase=0.0, phrase=0.0, coverage=0.0)
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator) -> "SearchWeights":
+        """Random weights: different edits, all of them defensible, for imitation and for pairs to compare."""
+        names = ("context", "step", "harmony", "bar_position", "phase", "phrase", "join", "length", "coverage")
+        factors = dict(zip(names, np.exp(rng.normal(0.0, 0.7, len(names))).tolist(), strict=True))
+        structure = 0.0 if rng.random() < 0.15 else float(np.exp(rng.uniform(np.log(0.01), np.log(1.5))))
+        for name in ("phase", "phrase", "coverage"):
+            factors[name] *= structure
+        weights = {name: getattr(cls.full(), name) * factor for name, factor in factors.items()}
+        return cls(
+            **weights,
+            context_beats=int(rng.integers(2, 6)),
+            sharpness=float(np.exp(rng.uniform(0.0, np.log(4.0)))),
+        )
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Columns of zero mean and unit variance; a constant column becomes 0."""
+    values = values.astype(np.float64)
+    spread = values.std(0)
+    usable = spread > 1e-9 * (1.0 + np.abs(values).max(0))
+    return np.where(usable, (values - values.mean(0)) / np.where(usable, spread, 1.0), 0.0)
+
+
+def _weighted_features(values: np.ndarray, weights: DPWeights) -> np.ndarray:
+    """Features scaled so that the mean squared distance of two random beats is 1, float32 (n_beats, n_columns)."""
+    groups = ((_TIMBRE, weights.timbre), (_HARMONY, weights.harmony), (_LEVEL, weights.level))
+    total = sum(weight for _, weight in groups)
+    # Two independent draws of a standardised column differ by 2 in the mean square.
+    scaled = [_standardised(values[:, list(g)]) * np.sqrt(weight / (2 * total * len(g))) for g, weight in groups]
+    return np.concatenate(scaled, axis=1).astype(np.float32)
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distance of every row of `a` to every row of `b`."""
+    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
+    return np.maximum(squared, 0, out=squared)
+
+
+def context_distances(values: np.ndarray, exits: np.ndarray, entries: np.ndarray, *, weights: DPWeights) -> np.ndarray:
+    """How much a listener would hear change at every join from `exits` to `entries`, float32 (n_exits, n_entries).
+
+    What is heard after the join is compared with what would have followed the exit, and what was heard before the join
+    with what precedes the entry in the source, beat by beat with weight falling as 1 / distance. The differences are
+    squared, so that two joins which can hardly be heard are cheaper than one that can. 1 is the mean of two random
+    places.
+
+    Args:
+        values: Features, (n_beats, 121).
+        exits: Beats that would have followed, int64 (n_exits,).
+        entries: Beats that follow instead, int64 (n_entries,).
+        weights: Of timbre, harmony and level, and how many beats of context; the rest is not read.
+    """
+    x = _weighted_features(values, weights)
+    last_row = len(x) - 1
+    distances = np.zeros((len(exits), len(entries)), dtype=np.float32)
+    share = 1.0 / np.arange(1, weights.context_beats + 1)
+    share /= 2 * share.sum()
+    for k, part in enumerate(share):
+        after = _squared_distances(x[np.minimum(exits + k, last_row)], x[np.minimum(entries + k, last_row)])
+        before = _squared_distances(x[np.maximum(exits - 1 - k, 0)], x[np.maximum(entries - 1 - k, 0)])
+        distances += np.float32(part) * (after + before)
+    return distances
+
+
+@numba.njit(cache=True)
+def _nearest_pair(before: np.ndarray, after: np.ndarray) -> np.ndarray:  # pragma: no cover - compiled
+    """Cheapest sum over k of before[i, k] + after[j, k], (n_i, n_j)."""
+    out = np.empty((len(before), len(after)), dtype=np.float32)
+    for i in range(len(before)):
+        for j in range(len(after)):
+            best = np.float32(np.inf)
+            for k in range(before.shape[1]):
+                value = before[i, k] + after[j, k]
+                best = min(best, value)
+            out[i, j] = best
+    return out
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distance of every row of `a` to every row of `b`, float64."""
+    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0.0)
+
+
+def _step_percentiles(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
+    """Share of the song's own steps from beat to beat that are smaller than that of each join, (n_exits, n_entries)."""
+    values = song.features.values[:, _SOUND].astype(np.float64)
+    values = (values - values.mean(0)) / (values.std(0) + 1e-9)
+    own = np.sort(np.linalg.norm(np.diff(values, axis=0), axis=1))
+    steps = np.sqrt(_distances(values[np.maximum(exits - 1, 0)], values[entries]))
+    return np.searchsorted(own, steps * (1 - 1e-6)) / max(len(own), 1)
+
+
+def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
+    """Distance of the change of chroma at each join to the nearest one between units, (n_exits, n_entries)."""
+    chroma = np.abs(song.features.values[:, _CHROMA].astype(np.float64))
+    chroma /= np.maximum(np.linalg.norm(chroma, axis=1, keepdims=True), 1e-9)
+    lines = song.units.first_beats[1:]
+    if not len(lines):
+        return np.zeros((len(exits), len(entries)))
+    # Two pairs of independent beats differ by this in the mean.
+    scale = 4 * float(((chroma - chroma.mean(0)) ** 2).sum(1).mean())
+    before = _distances(chroma[np.maximum(exits - 1, 0)], chroma[lines - 1])
+    after = _distances(chroma[entries], chroma[lines])
+    return _nearest_pair(before.astype(np.float32), after.astype(np.float32)) / max(scale, 1e-9)
+
+
+def cost_of_joins(song: "Song", places: np.ndarray, weights: SearchWeights, *, harmony: bool = True) -> np.ndarray:
+    """Cost of every join between `places`, float64 (n_places, n_places): row the exit, column the entry, in units."""
+    beats = song.units.first_beats[places]
+    cost = np.full((len(places), len(places)), weights.join)
+    if weights.context > 0:
+        listening = DPWeights(context_beats=weights.context_beats)
+        cost += weights.context * context_distances(song.features.values, beats, beats, weights=listening)
+    if weights.step > 0:
+        cost += weights.step * _step_percentiles(song, beats, beats)
+    if weights.harmony > 0 and harmony:
+        cost += weights.harmony * _harmony_novelty(song, beats, beats)
+    positions = song.grid.positions[beats]
+    cost += weights.bar_position * (positions[:, None] != positions[None])
+    phase = song.structure.phase[places].astype(np.float64) ** weights.sharpness
+    phase /= phase.sum(axis=1, keepdims=True)
+    cost += weights.phase * (1.0 - phase @ phase.T)
+    likely = song.structure.phrase_start.astype(np.float64)
+    start = likely**weights.sharpness
+    start /= start + (1.0 - likely) ** weights.sharpness
+    # A phrase ends where one starts, unless it is the first.
+    end = start * (1.0 - np.append(1.0, np.cumprod(1.0 - start)[:-1]))
+    cost += weights.phrase * (1.0 - np.sqrt(end[places][:, None] * start[places][None]))
+    return cost
+
+
+def cheapest_join(cost: np.ndarray) -> np.ndarray:
+    """Cheapest join that leaves or enters at each place, forward and over at least a place, float64 (n_places,)."""
+    forward = np.where(np.triu(np.ones(cost.shape, dtype=bool), 1), cost, np.inf)
+    return np.minimum(forward.min(axis=0, initial=np.inf), forward.min(axis=1, initial=np.inf))
+
+
+def choose_places(song: "Song", weights: SearchWeights) -> np.ndarray:
+    """Units at which ranges may begin and end, int64, rising: all but the first, fewer in long songs."""
+    places = np.arange(1, song.units.n_units)
+    if len(places) <= MAX_PLACES:
+        return places
+    step = -(-len(places) // MAX_COMPARED)
+    if step > 1:
+        starts = song.structure.phrase_start
+        places = np.array([block[int(starts[block].argmax())] for block in np.split(places, places[step::step] - 1)])
+    cheapest = cheapest_join(cost_of_joins(song, places, weights, harmony=False))
+    return np.sort(places[np.argsort(cheapest, kind="stable")[:MAX_PLACES]])

@@ -1,0 +1,5 @@
+"""Evaluation: metrics of an edit, comparison of editors, and the report. `__main__` is the command.
+
+Public: `edit_metrics` (`metrics`), `evaluate`, `Evaluation` (`evaluate`), `paired_gain` (`comparison`),
+`write_evaluation` (`report`).
+"""

@@ -1,0 +1,5 @@
+"""Preferences: pairs of edits, answers about them and their store, the bootstrap listener, the rating page.
+
+Public: `Preference`, `EditPair` (`preference`), `PreferenceStore` (`store`), `propose_pairs` (`pairs`),
+`BootstrapListener` (`listener`), `run_rating_page` (`rating.server`).
+"""

@@ -1,1 +1,0 @@
-"""The rating page: an application and its static files."""

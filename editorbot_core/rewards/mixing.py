@@ -1,0 +1,112 @@
+"""The mix of the learned and the dense reward.
+
+A reward is any callable `EditBatch -> (n,)`. The *mixed* reward, which the policy is trained on, adds 0.8 of the
+learned and 0.2 of the dense reward after each was whitened by frozen statistics of the reference policy; the
+*total* reward, which is reported, adds them as they are.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from editorbot_core.base.errors import ParameterError
+from editorbot_core.editing.batches import EditBatch, SongBatch
+from editorbot_core.rewards.base import RewardFunction
+from editorbot_core.rewards.dense import dense_reward
+from editorbot_core.rewards.learned import RewardEnsemble
+
+LEARNED_WEIGHT = 0.8
+DENSE_WEIGHT = 0.2
+
+
+class Whitening(NamedTuple):
+    """Mean and standard deviation of both rewards under the reference policy."""
+
+    learned_mean: float
+    learned_std: float
+    dense_mean: float
+    dense_std: float
+
+
+class Scores(NamedTuple):
+    """Rewards of n edits, float32 (n,)."""
+
+    learned: torch.Tensor
+    dense: torch.Tensor
+
+    @property
+    def total(self) -> torch.Tensor:
+        """0.8 learned + 0.2 dense, as reported."""
+        return LEARNED_WEIGHT * self.learned + DENSE_WEIGHT * self.dense
+
+    def mixed(self, whitening: Whitening) -> torch.Tensor:
+        """0.8 learned + 0.2 dense, each whitened first: what is maximised."""
+        learned = (self.learned - whitening.learned_mean) / whitening.learned_std
+        dense = (self.dense - whitening.dense_mean) / whitening.dense_std
+        return LEARNED_WEIGHT * learned + DENSE_WEIGHT * dense
+
+
+class RewardPair(NamedTuple):
+    """The learned and the dense reward."""
+
+    learned: RewardFunction
+    dense: RewardFunction
+
+    @torch.no_grad()
+    def score(self, edits: EditBatch) -> Scores:
+        """Both rewards of n edits.
+
+        Raises:
+            ParameterError: If a reward returns anything but one finite number per edit.
+        """
+        n = len(edits.song_index)
+        results = []
+        for name, reward in zip(self._fields, self, strict=True):
+            values = reward(edits).float()
+            if values.shape != (n,) or not bool(torch.isfinite(values).all()):
+                raise ParameterError(
+                    f"the {name} reward must give one finite number for each of {n} edits; "
+                    f"got shape {tuple(values.shape)}, {int((~torch.isfinite(values)).sum())} not finite"
+                )
+            results.append(values)
+        return Scores(*results)
+
+
+def conservative_reward(reward: RewardFunction, ensemble_k: float) -> RewardFunction:
+    """Mean minus `ensemble_k` standard deviations over the members of an ensemble; `reward` itself if that is 0.
+
+    Raises:
+        ParameterError: If `ensemble_k` is not 0 and `reward` has no `score_members(edits) -> (k, n)`.
+    """
+    if ensemble_k == 0:
+        return reward
+    score_members = getattr(reward, "score_members", None)
+    if score_members is None:
+        raise ParameterError(f"ensemble_k = {ensemble_k} needs a reward with score_members(edits); got {reward!r}")
+
+    def lower_bound(edits: EditBatch) -> torch.Tensor:
+        members = score_members(edits)
+        return members.mean(0) - ensemble_k * members.std(0, correction=0)
+
+    return lower_bound
+
+
+class EncodedReward:
+    """The learned reward of edits of songs that are encoded once."""
+
+    def __init__(self, ensemble: RewardEnsemble, songs: SongBatch) -> None:
+        self._ensemble = ensemble
+        self._states = ensemble.encode(songs)
+
+    def __call__(self, edits: EditBatch) -> torch.Tensor:
+        """Scores (n,) of edits of the same songs."""
+        return self._ensemble(edits, states=self._states)
+
+    def score_members(self, edits: EditBatch) -> torch.Tensor:
+        """Scores by every member of the ensemble, (k, n)."""
+        return self._ensemble.score_members(edits, states=self._states)
+
+
+def reward_pair(ensemble: RewardEnsemble, songs: SongBatch) -> RewardPair:
+    """Learned and dense reward of edits of `songs`."""
+    return RewardPair(EncodedReward(ensemble, songs), dense_reward)

@@ -1,0 +1,1 @@
+"""Demo songs, composed: form, harmony, synthesis, and the annotation of what was composed."""

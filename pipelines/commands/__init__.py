@@ -1,0 +1,1 @@
+"""The commands of `editorbot` that need the pipeline or the registry."""
