@@ -51,5 +51,9 @@ bench: $(VENV)/.bench  ## measure speed, memory, scaling and accuracy (SONGS=fol
 screenshots: $(VENV)/.test  ## take the README's screenshots from the last `make run`
 	$(BIN)/python docs/make_screenshots.py --home .editorbot --output docs
 
-clean:  ## remove the environment and everything local
-	rm -rf $(VENV) .editorbot
+clean:  ## remove the environment and everything local but what people said: answers and corrected beats
+	rm -rf $(VENV)
+	@if [ -d .editorbot ]; then \
+	    find .editorbot -mindepth 1 -maxdepth 1 ! -name 'preferences.db*' ! -name corrections -exec rm -rf {} +; \
+	    rmdir .editorbot 2>/dev/null || echo "kept, because it cannot be made again:" .editorbot/*; \
+	fi

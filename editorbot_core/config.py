@@ -13,6 +13,8 @@ from editorbot_core.base.errors import ParameterError
 from editorbot_core.policy.config import DPOConfig, PolicyConfig, PPOConfig, WarmStartConfig
 from editorbot_core.rewards.config import RewardConfig
 
+# What names a model in the registry starts with this.
+REGISTRY_SCHEME = "models:/"
 DEFAULT_REWARD_MODEL_PATH = "models/reward_model_v8_long/reward_model_final.pt"
 
 

@@ -6,22 +6,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from editorbot_core.analysis.names import DEFAULT_SEPARATOR, DEFAULT_TRACKER, SEPARATORS, TRACKERS
-from editorbot_core.audio.clip import AudioClip
-from editorbot_core.audio.files import read_audio, write_audio
-from editorbot_core.audio.render import align_joins, render
-from editorbot_core.base.console import run_command, say
-from editorbot_core.base.devices import resolve_device
+from editorbot_core.analysis.names import add_separator, add_tracker, check_separator, check_tracker
+from editorbot_core.audio.formats import check_output
+from editorbot_core.base.console import add_device, check_at_least, check_device, check_file, command_line, say
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.home import champion_path, champion_reward_path, corrections_folder, home_folder
-from editorbot_core.editing.edits import EditDecisionList
-from editorbot_core.editing.interchange import write_edl
-from editorbot_core.policy.editors import candidate_edits
-from editorbot_core.policy.files import LoadedPolicy, load_policy
-from editorbot_core.rewards.learned import RewardEnsemble
-from editorbot_core.songs.library import analyse_song
-from editorbot_core.songs.song import Song
+
+if TYPE_CHECKING:
+    from editorbot_core.audio.clip import AudioClip
+    from editorbot_core.editing.edits import EditDecisionList
+    from editorbot_core.policy.files import LoadedPolicy
+    from editorbot_core.rewards.learned import RewardEnsemble
+    from editorbot_core.songs.song import Song
 
 DEFAULT_KEEP = 0.5
 KEEP_RANGE = (0.1, 4.0)
@@ -31,18 +29,18 @@ KEEP_RANGE = (0.1, 4.0)
 class RenderedEdit:
     """An edit and its audio; the segments of the EDL are the ones that were rendered."""
 
-    edl: EditDecisionList
-    clip: AudioClip
+    edl: "EditDecisionList"
+    clip: "AudioClip"
 
 
 def edit_song(
-    clip: AudioClip,
-    song: Song,
-    loaded: LoadedPolicy,
+    clip: "AudioClip",
+    song: "Song",
+    loaded: "LoadedPolicy",
     *,
     target_s: float,
     n_candidates: int = 1,
-    reward: RewardEnsemble | None = None,
+    reward: "RewardEnsemble | None" = None,
     seed: int = 0,
 ) -> list[RenderedEdit]:
     """Up to `n_candidates` different edits, best first.
@@ -56,6 +54,9 @@ def edit_song(
         reward: Chooses among the policy's edits and searched ones; without one, the policy's own probability ranks.
         seed: Of the samples.
     """
+    from editorbot_core.audio.render import align_joins, render
+    from editorbot_core.policy.editors import candidate_edits
+
     edls = candidate_edits(
         loaded.policy,
         song,
@@ -94,13 +95,12 @@ def numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description="Edit a song to another length so that it still sounds like the song."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = "Edit a song to another length so that it still sounds like the song."
     add = parser.add_argument
     add("--audio", type=Path, required=True, help="the song, any common format")
-    add("--output", type=Path, required=True, help="where the edit goes: .wav, .flac, .ogg or .mp3")
+    add("--output", type=Path, required=True, help="where the edit goes: .wav, .flac, .ogg, .mp3 or .m4a")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--duration", type=float, metavar="SECONDS", help="length of the edit")
     length.add_argument("--keep", type=float, metavar="RATIO", help=f"length over the song's (default: {DEFAULT_KEEP})")
@@ -110,49 +110,58 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--edl", type=Path, metavar="FILE", help="also write the edit decision list as JSON")
     add("--checkpoint", type=Path, help="policy (.pt); default: the champion of the last `make run`")
     add("--reward_model", type=Path, help="chooses the edit (.pt); default: the one the champion was trained on")
-    add(
-        "--tracker",
-        choices=TRACKERS,
-        default=DEFAULT_TRACKER,
-        help=f"finds the beats, unless `editorbot grid` corrected them (default: {DEFAULT_TRACKER})",
-    )
-    add(
-        "--separator",
-        choices=SEPARATORS,
-        default=DEFAULT_SEPARATOR,
-        help=f"divides the song into stems; as in training (default: {DEFAULT_SEPARATOR})",
-    )
-    add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
+    add_tracker(parser)
+    add_separator(parser)
+    add_device(parser)
     add("--seed", type=int, default=0, help="other seeds, other candidates (default: 0)")
-    return parser
 
 
-def _policy(path: Path | None, device: str) -> LoadedPolicy:
-    if path is None:
-        path = champion_path(home_folder())
-        if not path.is_file():
-            raise ParameterError("there is no champion yet; train one with `make run`, or name a policy: --checkpoint")
-    return load_policy(path, device)
-
-
-def _reward(arguments: argparse.Namespace, device: str) -> RewardEnsemble | None:
-    if arguments.reward_model is not None:
-        return RewardEnsemble.load(arguments.reward_model, device=device)
+def _checked_weights(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
+    """Files of the policy and of the reward model, if there is one."""
+    policy, reward = arguments.checkpoint, arguments.reward_model
+    if reward is not None:
+        check_file(reward, "--reward_model")
+    if policy is not None:
+        check_file(policy, "--checkpoint")
+        return policy, reward
+    policy = champion_path(home_folder())
+    if not policy.is_file():
+        raise ParameterError("there is no champion yet; train one with `make run`, or name a policy: --checkpoint")
     default = champion_reward_path(home_folder())
-    if arguments.checkpoint is None and default.is_file():
-        return RewardEnsemble.load(default, device=device)
-    return None
+    return policy, default if reward is None and default.is_file() else reward
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    if arguments.candidates < 1:
-        raise ParameterError(f"--candidates must be at least 1, got {arguments.candidates}")
+def _check_length(duration: float | None, keep: float | None) -> None:
+    if duration is not None and not (math.isfinite(duration) and duration > 0):
+        raise ParameterError(f"--duration {duration:g} cannot be met: it must be a positive number of seconds")
+    low, high = KEEP_RANGE
+    if keep is not None and not low <= keep <= high:
+        raise ParameterError(f"--keep {keep:g} cannot be met: it must be between {low:g} and {high:g}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check the arguments, then analyse the song and edit it."""
+    check_at_least("--candidates", arguments.candidates)
+    _check_length(arguments.duration, arguments.keep)
+    check_device(arguments.device)
+    check_tracker(arguments.tracker)
+    check_separator(arguments.separator)
+    check_file(arguments.audio, "--audio")
+    check_output(arguments.output)
     outputs = [numbered(arguments.output, i + 1) for i in range(arguments.candidates)]
     if arguments.audio.resolve() in [path.resolve() for path in outputs]:
         raise ParameterError(f"--output {arguments.output} would overwrite the song; name another file")
+    policy_path, reward_path = _checked_weights(arguments)
+    from editorbot_core.audio.files import read_audio, write_audio
+    from editorbot_core.base.devices import resolve_device
+    from editorbot_core.editing.interchange import write_edl
+    from editorbot_core.policy.files import load_policy
+    from editorbot_core.rewards.learned import RewardEnsemble
+    from editorbot_core.songs.library import analyse_song
+
     device = resolve_device(arguments.device)
-    loaded = _policy(arguments.checkpoint, device)
-    reward = _reward(arguments, device)
+    loaded = load_policy(policy_path, device)
+    reward = None if reward_path is None else RewardEnsemble.load(reward_path, device=device)
     song = analyse_song(
         arguments.audio,
         corrections=corrections_folder(home_folder()),
@@ -176,10 +185,9 @@ def _run(arguments: argparse.Namespace) -> None:
         say(f"the policy has only {len(edits)} different edits of this song at this length")
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m editorbot_core.infer") -> int:
-    """The command; returns its exit status."""
-    arguments = _parser(prog).parse_args(argv)
-    return run_command(lambda: _run(arguments))
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `python -m editorbot_core.infer`; returns its exit status."""
+    return command_line(add_arguments, run, prog="python -m editorbot_core.infer", argv=argv)
 
 
 if __name__ == "__main__":

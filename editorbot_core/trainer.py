@@ -7,30 +7,26 @@ by imitation and then improved by PPO or DPO. One step is one beat decided in a 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from editorbot_core.base.console import named_values, run_command, say
-from editorbot_core.base.devices import join_processes, local_device
-from editorbot_core.base.errors import EditorBotError, ParameterError
-from editorbot_core.base.progress import Progress, ProgressBars
-from editorbot_core.config import Config, config_from_dict, get_default_config, overridden
-from editorbot_core.policy.files import save_policy
-from editorbot_core.training.history import close_log, open_log
-from editorbot_core.training.reward_source import FromRegistry
-from editorbot_core.training.session import (
-    Recorder,
-    Session,
-    State,
-    TrainingResult,
-    improve,
-    load_material,
-    new_state,
-    read_checkpoint,
-    resumed_state,
-    training_folder,
+from editorbot_core.analysis.names import check_separator, check_tracker
+from editorbot_core.base.console import (
+    add_device,
+    add_set,
+    check_device,
+    check_file,
+    check_folder,
+    command_line,
+    named_values,
+    say,
 )
+from editorbot_core.base.errors import EditorBotError, ParameterError
+from editorbot_core.config import REGISTRY_SCHEME, Config, config_from_dict, get_default_config, overridden
+
+if TYPE_CHECKING:
+    from editorbot_core.base.progress import Progress
+    from editorbot_core.training.reward_source import FromRegistry
+    from editorbot_core.training.session import Recorder, Session, State, TrainingResult
 
 
 class RLHFTrainer:
@@ -49,8 +45,8 @@ class RLHFTrainer:
         config: Config | None = None,
         *,
         output_dir: Path | str = ".",
-        from_registry: FromRegistry | None = None,
-        progress: Progress | None = None,
+        from_registry: "FromRegistry | None" = None,
+        progress: "Progress | None" = None,
         log_level: str = "INFO",
     ) -> None:
         self.config = config or get_default_config()
@@ -66,7 +62,7 @@ class RLHFTrainer:
         *,
         checkpoint: Path | str | None = None,
         reward_model: str | None = None,
-    ) -> TrainingResult:
+    ) -> "TrainingResult":
         """Train until `total_timesteps` beats were decided.
 
         Args:
@@ -79,6 +75,21 @@ class RLHFTrainer:
             ParameterError: If a folder, file or value that was named cannot be used.
             FormatError: If a file is damaged, or a checkpoint belongs to other songs or another reward model.
         """
+        import torch
+
+        from editorbot_core.base.devices import join_processes, local_device
+        from editorbot_core.training.history import close_log, open_log
+        from editorbot_core.training.session import (
+            Recorder,
+            Session,
+            improve,
+            load_material,
+            new_state,
+            read_checkpoint,
+            resumed_state,
+            training_folder,
+        )
+
         folder = training_folder(Path(data_dir))
         resumed = read_checkpoint(Path(checkpoint)) if checkpoint is not None else None
         config = self.config if resumed is None else config_from_dict(resumed["config"])
@@ -103,7 +114,10 @@ class RLHFTrainer:
             close_log(log)
 
     @staticmethod
-    def _finish(state: State, session: Session, recorder: Recorder, log_path: Path) -> TrainingResult:
+    def _finish(state: "State", session: "Session", recorder: "Recorder", log_path: Path) -> "TrainingResult":
+        from editorbot_core.policy.files import save_policy
+        from editorbot_core.training.session import TrainingResult
+
         best, final = session.models / "policy_best.pt", session.models / "policy_final.pt"
         if session.process.leads:
             save_policy(best, state.selection.best_policy(state.policy), model=recorder.model)
@@ -126,20 +140,18 @@ class RLHFTrainer:
         return result
 
 
-def _parser() -> argparse.ArgumentParser:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     default = get_default_config()
-    parser = argparse.ArgumentParser(
-        prog="train_rlhf.py",
-        description="Train a policy that edits music, by reinforcement learning from human feedback.",
-        epilog="CUDA_VISIBLE_DEVICES chooses GPUs; several: torchrun --nproc_per_node=N train_rlhf.py ...",
-    )
+    parser.description = "Train a policy that edits music, by reinforcement learning from human feedback."
+    parser.epilog = "CUDA_VISIBLE_DEVICES chooses GPUs; several: torchrun --nproc_per_node=N train_rlhf.py ..."
     add = parser.add_argument
     add("--data_dir", type=Path, required=True, help="folder with songs in train/ or directly inside")
     add("--checkpoint", type=Path, help="go on from this checkpoint exactly as if training had never stopped")
     add("--reward_model", help="a .pt file or models:/<name>@<alias> (default: found or trained, see docs)")
     add("--total_steps", type=int, help=f"beats decided in rollouts (default: {default.total_steps})")
     add("--algorithm", choices=("ppo", "dpo"), help=f"default: {default.algorithm}")
-    add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
+    add_device(parser)
     add("--save_interval", type=int, help=f"steps between checkpoints (default: {default.save_interval})")
     add("--log_level", choices=("DEBUG", "INFO", "WARNING"), default="INFO", help="default: INFO")
     add("--seed", type=int, help=f"seed of everything random (default: {default.seed})")
@@ -150,8 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"length to be judged at, as a share of the song (default: {default.eval_ratios[0]})",
     )
     add("--output_dir", type=Path, default=Path(), help="models/ and logs/ are written here (default: .)")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, such as ppo.epochs=4")
-    return parser
+    add_set(parser)
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -173,39 +184,51 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def main(argv: Sequence[str] | None = None, *, from_registry: FromRegistry | None = None) -> int:
-    """The command `train_rlhf.py`; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+def run(arguments: argparse.Namespace, *, from_registry: "FromRegistry | None" = None) -> None:
+    """Check the arguments, then train; `from_registry` fetches registered reward models."""
+    config = overridden(get_default_config(), {**_settings(arguments), "device": arguments.device})
+    check_device(config.device)
+    check_tracker(config.tracker)
+    check_separator(config.separator)
+    check_folder(arguments.data_dir, "--data_dir")
+    if arguments.checkpoint is not None:
+        check_file(arguments.checkpoint, "--checkpoint")
+    if arguments.reward_model is not None and not arguments.reward_model.startswith(REGISTRY_SCHEME):
+        check_file(Path(arguments.reward_model), "--reward_model")
+    import torch
 
-    def body() -> None:
-        config = overridden(get_default_config(), {**_settings(arguments), "device": arguments.device})
-        bars = ProgressBars()
-        trainer = RLHFTrainer(
-            config,
-            output_dir=arguments.output_dir,
-            from_registry=from_registry,
-            progress=bars,
-            log_level=arguments.log_level,
+    from editorbot_core.base.progress import ProgressBars
+
+    bars = ProgressBars()
+    trainer = RLHFTrainer(
+        config,
+        output_dir=arguments.output_dir,
+        from_registry=from_registry,
+        progress=bars,
+        log_level=arguments.log_level,
+    )
+    try:
+        result = trainer.train(
+            arguments.data_dir,
+            arguments.total_steps,
+            checkpoint=arguments.checkpoint,
+            reward_model=arguments.reward_model,
         )
-        try:
-            result = trainer.train(
-                arguments.data_dir,
-                arguments.total_steps,
-                checkpoint=arguments.checkpoint,
-                reward_model=arguments.reward_model,
-            )
-        except torch.OutOfMemoryError as error:
-            raise EditorBotError(
-                "the device ran out of memory: lower --batch_size (ppo.n_steps) and --set reward.pairs_per_song=...; "
-                f"more ppo.accumulation_steps need less memory too ({error})"
-            ) from error
-        finally:
-            bars.close()
-        say(f"best    {result.policy_best}")
-        say(f"last    {result.policy_final}")
-        say(f"history {result.history_path}")
+    except torch.OutOfMemoryError as error:
+        raise EditorBotError(
+            "the device ran out of memory: lower --batch_size (ppo.n_steps) and --set reward.pairs_per_song=...; "
+            f"more ppo.accumulation_steps need less memory too ({error})"
+        ) from error
+    finally:
+        bars.close()
+    say(f"best    {result.policy_best}")
+    say(f"last    {result.policy_final}")
+    say(f"history {result.history_path}")
 
-    return run_command(body)
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `python -m editorbot_core.trainer`, which knows no registry; returns its exit status."""
+    return command_line(add_arguments, run, prog="python -m editorbot_core.trainer", argv=argv)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from editorbot_core.base.home import corrections_folder
 from editorbot_core.editing.interchange import read_edl
 from editorbot_core.evaluation import __main__ as evaluation
 from editorbot_core.policy.files import load_policy
-from pipelines.commands import grid as grid_command
+from pipelines import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -180,7 +180,7 @@ def test_infer_edits_on_the_beats_that_a_person_corrected(
 ) -> None:
     monkeypatch.setenv("EDITORBOT_HOME", str(tmp_path / "home"))
     song = sorted(trained.songs.glob("*.flac"))[0]
-    assert grid_command.main([str(song), "--shift", "+1"]) == 0
+    assert cli.main(["grid", str(song), "--shift", "+1"]) == 0
     (correction,) = list_corrections(corrections_folder(tmp_path / "home"))
     status = infer.main(
         [

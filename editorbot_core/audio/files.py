@@ -25,22 +25,10 @@ import soundfile
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.decoder import BLOCK_FRAMES, END, ERROR, HEADER, MESSAGE, DecodingLimits, SampleForm
 from editorbot_core.audio.decoder_server import Decoder, start_decoder
+from editorbot_core.audio.formats import AUDIO_SUFFIXES, SOUNDFILE_SUBTYPES, check_output
 from editorbot_core.base.errors import AudioError, ParameterError
 from editorbot_core.base.files import atomic_path, path_to_text, text_to_path
 
-# fmt: off
-AUDIO_SUFFIXES = frozenset((
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64",
-    ".m4a", ".mp4", ".m4b", ".aac", ".wma", ".mka", ".mkv", ".webm", ".mov",
-))
-
-# fmt: on
-_WRITE_SUBTYPES = {
-    ".wav": ("WAV", "PCM_24"),
-    ".flac": ("FLAC", "PCM_24"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-}
 _HASHED_BYTES = 2**18
 
 # A resampler may round.
@@ -278,13 +266,11 @@ def write_audio(path: Path | str, clip: AudioClip) -> None:
     suffix = path.suffix.lower()
     if clip.n_samples == 0 or not np.isfinite(clip.samples).all():
         raise ParameterError(f"{path_to_text(path)}: nothing to write, or samples that are not finite")
+    check_output(path)
     if suffix == ".m4a":
         _write_aac(path, clip)
         return
-    if suffix not in _WRITE_SUBTYPES:
-        known = ", ".join([*_WRITE_SUBTYPES, ".m4a"])
-        raise ParameterError(f"{path_to_text(path)}: audio is written as {known}; got {suffix!r}")
-    container, subtype = _WRITE_SUBTYPES[suffix]
+    container, subtype = SOUNDFILE_SUBTYPES[suffix]
     try:
         with (
             atomic_path(path) as temporary,

@@ -1,9 +1,15 @@
-"""How every command ends: exit status 0, 1 for a fault, 2 for wrong use, 130 for Ctrl-C, and never a traceback for
-an error that was foreseen.
+"""The console: how commands parse their arguments, what they print, and how they end.
+
+A command is a module with `add_arguments(parser)` and `run(arguments)`. Exit status 0, 1 for a fault, 2 for wrong use,
+130 for Ctrl-C, and never a traceback for an error that was foreseen. Nothing here imports more than the standard
+library: `--help` and refusals are quick only if commands import what is heavy after their arguments were checked.
 """
 
+import argparse
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from editorbot_core.base.errors import EditorBotError, ParameterError
 
@@ -22,14 +28,35 @@ def run_command(body: Callable[[], int | None]) -> int:
         return 1
 
 
+def command_line(
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int | None],
+    *,
+    prog: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse `argv` (by default the process's arguments) as one command, run it, and return its exit status."""
+    parser = argparse.ArgumentParser(prog=prog)
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: run(arguments))
+
+
 def say(line: str = "") -> None:
     """Write one line of a command's result to standard output."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add `--set NAME=VALUE`, which may be given any number of times; `named_values` reads it."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as ppo.n_steps=4096"
+    )
+
+
 def named_values(items: Iterable[str]) -> dict[str, str]:
-    """What `--set NAME=VALUE`, given any number of times, says.
+    """The settings that `--set NAME=VALUE` gives.
 
     Raises:
         ParameterError: If an item has no equals sign.
@@ -41,3 +68,77 @@ def named_values(items: Iterable[str]) -> dict[str, str]:
             raise ParameterError(f"--set takes NAME=VALUE, got {item!r}")
         values[name] = value
     return values
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`; `check_device` checks it, and `devices.resolve_device` looks whether it is there."""
+    parser.add_argument(
+        "--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)"
+    )
+
+
+def check_device(name: str) -> str:
+    """`name`, if it is the name of a device.
+
+    Raises:
+        ParameterError: If it is not.
+    """
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", name) is None:
+        raise ParameterError(f"--device must be cpu, cuda or cuda:N; got {name!r}")
+    return name
+
+
+def add_port(parser: argparse.ArgumentParser, flag: str, default: int) -> None:
+    """Add a flag for a port; `check_port` checks it."""
+    parser.add_argument(flag, type=int, default=default, metavar="PORT", help=f"default: {default}")
+
+
+def check_port(flag: str, port: int) -> None:
+    """Refuse what cannot be a port.
+
+    Raises:
+        ParameterError: If `port` is not in 1-65535.
+    """
+    if not 1 <= port <= 65_535:
+        raise ParameterError(f"{flag} must be between 1 and 65535; got {port}")
+
+
+def check_at_least(flag: str, value: int, least: int = 1) -> None:
+    """Refuse a count that is too small.
+
+    Raises:
+        ParameterError: If `value` is below `least`.
+    """
+    if value < least:
+        raise ParameterError(f"{flag} must be at least {least}; got {value}")
+
+
+def check_ratios(flag: str, ratios: Sequence[float]) -> None:
+    """Refuse target lengths that cannot be asked for.
+
+    Raises:
+        ParameterError: If a share of the song's length is not above 0 and at most 4, or is given twice.
+    """
+    if not all(0 < ratio <= 4 for ratio in ratios) or len(set(ratios)) < len(ratios):
+        given = " ".join(f"{ratio:g}" for ratio in ratios)
+        raise ParameterError(f"{flag} takes different shares of the song's length, above 0 and at most 4; got {given}")
+
+
+def check_file(path: Path, flag: str = "") -> None:
+    """Refuse a path at which there is no file.
+
+    Raises:
+        ParameterError: Naming `flag`, if there is one, and the path.
+    """
+    if not path.is_file():
+        raise ParameterError(f"{flag} {path}: no such file".strip())
+
+
+def check_folder(path: Path, flag: str = "", *, holds: str = "songs") -> None:
+    """Refuse a path at which there is no folder.
+
+    Raises:
+        ParameterError: Naming `flag`, if there is one, the path, and what the folder should hold.
+    """
+    if not path.is_dir():
+        raise ParameterError(f"{flag} {path}: no such folder; name one that holds {holds}".strip())

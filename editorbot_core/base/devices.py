@@ -1,12 +1,12 @@
 """Which device to compute on."""
 
 import os
-import re
 from dataclasses import dataclass
 
 import torch
 from torch import distributed, nn
 
+from editorbot_core.base.console import check_device
 from editorbot_core.base.errors import ParameterError
 
 
@@ -76,10 +76,9 @@ def resolve_device(name: str) -> str:
     Raises:
         ParameterError: If the name is no device, or CUDA is asked for where there is none.
     """
+    check_device(name)
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and re.fullmatch(r"cuda(:\d+)?", name) is None:
-        raise ParameterError(f"--device must be cpu, cuda or cuda:N; got {name!r}")
     if name != "cpu":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = int(name.partition(":")[2] or 0)

@@ -4,20 +4,25 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from editorbot_core.analysis.names import DEFAULT_SEPARATOR, DEFAULT_TRACKER, SEPARATORS, TRACKERS
-from editorbot_core.base.console import run_command, say
-from editorbot_core.base.errors import AudioError, ParameterError
+from editorbot_core.analysis.names import add_separator, add_tracker, check_separator, check_tracker
+from editorbot_core.base.console import (
+    add_device,
+    check_at_least,
+    check_device,
+    check_file,
+    check_folder,
+    check_ratios,
+    command_line,
+    say,
+)
+from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.home import corrections_folder, home_folder
-from editorbot_core.base.progress import ProgressBars
-from editorbot_core.editing.baselines import BASELINES
-from editorbot_core.evaluation.evaluate import evaluate
-from editorbot_core.evaluation.report import write_evaluation
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m editorbot_core.evaluation",
-        description="Judge a policy against the baselines on a folder of songs; print a table, write JSON and plots.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "Judge a policy against the baselines on a folder of songs; print a table, write JSON and plots."
     )
     add = parser.add_argument
     add("--checkpoint", required=True, type=Path, help="policy or training checkpoint (.pt)")
@@ -27,55 +32,59 @@ def _parser() -> argparse.ArgumentParser:
     add("--candidates", type=int, default=1, help="edits sampled per song, the reward model picks one (default: 1)")
     add("--reward_model", type=Path, help="reward model (.pt): picks among --candidates, and guides a search")
     add("--rendered", action="store_true", help="also render every edit and count clicks; slower")
-    add("--tracker", choices=TRACKERS, default=DEFAULT_TRACKER, help=f"finds the beats (default: {DEFAULT_TRACKER})")
-    stems = f"divides songs into stems; as in training (default: {DEFAULT_SEPARATOR})"
-    add("--separator", choices=SEPARATORS, default=DEFAULT_SEPARATOR, help=stems)
-    add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
+    add_tracker(parser)
+    add_separator(parser)
+    add_device(parser)
     add("--n_workers", type=int, default=2, help="processes that analyse songs (default: 2)")
-    return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    """The body of the command."""
-    # Editors can be evaluated without songs on disk or a policy; only the command needs these.
+def _check(arguments: argparse.Namespace) -> None:
+    check_at_least("--candidates", arguments.candidates)
+    check_at_least("--n_workers", arguments.n_workers)
+    if arguments.candidates > 1 and arguments.reward_model is None:
+        raise ParameterError("--candidates needs --reward_model FILE, which picks the best of them")
+    check_ratios("--ratio", arguments.ratio)
+    check_device(arguments.device)
+    check_tracker(arguments.tracker)
+    check_separator(arguments.separator)
+    check_folder(arguments.test_dir, "--test_dir")
+    check_file(arguments.checkpoint, "--checkpoint")
+    if arguments.reward_model is not None:
+        check_file(arguments.reward_model, "--reward_model")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Analyse the songs, let every editor edit them, and write the report."""
+    _check(arguments)
     from editorbot_core.base.devices import resolve_device
+    from editorbot_core.base.progress import ProgressBars
+    from editorbot_core.editing.baselines import BASELINES
+    from editorbot_core.evaluation.evaluate import evaluate
+    from editorbot_core.evaluation.report import write_evaluation
     from editorbot_core.policy.editors import policy_editor
     from editorbot_core.policy.files import load_policy
     from editorbot_core.rewards.learned import load_reward
-    from editorbot_core.songs.library import ingest, load_songs
+    from editorbot_core.songs.library import prepare_songs
 
-    if arguments.candidates < 1:
-        raise ParameterError(f"--candidates must be at least 1; got {arguments.candidates}")
-    if arguments.candidates > 1 and arguments.reward_model is None:
-        raise ParameterError("--candidates needs --reward_model FILE, which picks the best of them")
-    if not arguments.test_dir.is_dir():
-        raise ParameterError(f"--test_dir {arguments.test_dir}: no such folder; name one that holds songs")
     device = resolve_device(arguments.device)
     loaded = load_policy(arguments.checkpoint, device)
     reward = None if arguments.reward_model is None else load_reward(arguments.reward_model, device=device)
     bars = ProgressBars()
-    store = home_folder() / "evaluation"
-    corrections = corrections_folder(home_folder())
-    records = ingest(
-        arguments.test_dir,
-        store,
-        n_processes=arguments.n_workers,
-        tracker=arguments.tracker,
-        separator=arguments.separator,
-        corrections=corrections,
-        progress=bars,
-    )
-    for record in records:
-        if record.status != "accepted":
-            say(f"left out: {record.path}: {record.reason}")
-    songs = load_songs(records, store, corrections=corrections)
-    if not songs:
-        raise AudioError(f"--test_dir {arguments.test_dir}: none of its {len(records)} files can be used as a song")
-    policy = policy_editor(loaded.policy, n_candidates=arguments.candidates, reward=reward, device=device)
-    editors = {**BASELINES, "policy": policy}
-    if reward is not None:
-        editors["guided_search"] = policy_editor(loaded.policy, reward=reward, guided=True, device=device)
     try:
+        songs, _ = prepare_songs(
+            arguments.test_dir,
+            home_folder() / "evaluation",
+            corrections=corrections_folder(home_folder()),
+            tracker=arguments.tracker,
+            separator=arguments.separator,
+            report=say,
+            n_processes=arguments.n_workers,
+            progress=bars,
+        )
+        policy = policy_editor(loaded.policy, n_candidates=arguments.candidates, reward=reward, device=device)
+        editors = {**BASELINES, "policy": policy}
+        if reward is not None:
+            editors["guided_search"] = policy_editor(loaded.policy, reward=reward, guided=True, device=device)
         evaluation = evaluate(editors, songs, ratios=arguments.ratio, rendered=arguments.rendered, progress=bars)
     finally:
         bars.close()
@@ -93,8 +102,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `python -m editorbot_core.evaluation`; returns its exit status."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return command_line(add_arguments, run, prog="python -m editorbot_core.evaluation", argv=argv)
 
 
 if __name__ == "__main__":

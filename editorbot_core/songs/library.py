@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -407,3 +407,57 @@ def load_song(record: SongRecord, store: Path, *, corrections: Path | None = Non
 def load_songs(records: Sequence[SongRecord], store: Path, *, corrections: Path | None = None) -> list[Song]:
     """The accepted songs among `records`, in order; the arguments are those of `load_song`."""
     return [load_song(record, store, corrections=corrections) for record in records if record.accepted]
+
+
+class PreparedSongs(NamedTuple):
+    """The songs of a folder that can be used, and their records, one for one."""
+
+    songs: list[Song]
+    records: list[SongRecord]
+
+
+def prepare_songs(
+    folder: Path | str,
+    store: Path,
+    *,
+    corrections: Path,
+    tracker: str,
+    separator: str,
+    report: Callable[[str], None],
+    only: str = "",
+    n_processes: int | None = None,
+    progress: Progress | None = None,
+) -> PreparedSongs:
+    """Analyse what is new in `folder`, report what is left out, and load the rest: the way from a folder to songs.
+
+    Args:
+        folder: Where the songs are.
+        store: Folder for features and index.
+        corrections: Folder of people's corrections of grids, which always override the tracker.
+        tracker: Which tracker finds beats, see `analysis.names`.
+        separator: What divides songs into stems, see `analysis.names`.
+        report: Receives a line for every file that is left out, with the reason.
+        only: Only files whose name contains this text.
+        n_processes: Songs analysed at a time; None for one per processor.
+        progress: Called as progress("analyse songs", done, total).
+
+    Raises:
+        ParameterError: If there is no such folder, or none of its files can be used.
+    """
+    records = ingest(
+        folder,
+        store,
+        n_processes=n_processes,
+        tracker=tracker,
+        separator=separator,
+        corrections=corrections,
+        progress=progress,
+    )
+    records = [record for record in records if only in Path(record.path).name]
+    for record in records:
+        if not record.accepted:
+            report(f"left out: {record.path}: {record.reason}")
+    accepted = [record for record in records if record.accepted]
+    if not accepted:
+        raise ParameterError(f"{path_to_text(folder)}: none of its {len(records)} files can be used as a song")
+    return PreparedSongs(load_songs(accepted, store, corrections=corrections), accepted)

@@ -14,7 +14,7 @@ import numpy as np
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.home import database_url
 from editorbot_core.base.progress import Progress
-from editorbot_core.config import Config
+from editorbot_core.config import REGISTRY_SCHEME, Config
 from editorbot_core.preferences.listener import BootstrapListener, known_ceiling
 from editorbot_core.preferences.pairs import propose_pairs
 from editorbot_core.preferences.preference import Preference
@@ -23,7 +23,6 @@ from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.rewards.training import train_reward_model
 from editorbot_core.songs.song import Song
 
-REGISTRY_SCHEME = "models:/"
 # Fewer stored answers than this about the songs at hand do not make a reward model by themselves.
 MIN_STORED = 50
 

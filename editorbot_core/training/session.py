@@ -15,7 +15,7 @@ from editorbot_core.analysis.features.table import EXTRACTOR_VERSION
 from editorbot_core.base.devices import Process
 from editorbot_core.base.errors import FormatError, ParameterError
 from editorbot_core.base.files import digest
-from editorbot_core.base.home import home_folder
+from editorbot_core.base.home import corrections_folder, home_folder
 from editorbot_core.base.progress import Progress
 from editorbot_core.base.tensors import load_tensors, save_tensors
 from editorbot_core.config import Config, config_to_dict
@@ -30,7 +30,7 @@ from editorbot_core.policy.warm_start import warm_start
 from editorbot_core.preferences.pairs import PairBatch, pair_batch
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.rewards.mixing import RewardPair, reward_pair
-from editorbot_core.songs.library import ingest, load_songs
+from editorbot_core.songs.library import prepare_songs
 from editorbot_core.songs.song import Song
 from editorbot_core.songs.splits import split_songs
 from editorbot_core.training.history import TrainingHistory, line
@@ -152,25 +152,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _load_songs(folder: Path, session: Session) -> tuple[list[Song], list[Song]]:
     """Training and held-out songs."""
     config = session.config
-    records = ingest(
+    songs, records = prepare_songs(
         folder,
         home_folder(),
-        n_processes=config.n_workers,
+        corrections=corrections_folder(home_folder()),
         tracker=config.tracker,
         separator=config.separator,
+        report=session.log.warning,
+        n_processes=config.n_workers,
         progress=session.progress,
     )
-    for record in records:
-        if record.status != "accepted":
-            session.log.warning("left out: %s: %s", record.path, record.reason)
-    accepted = [record for record in records if record.status == "accepted"]
-    if len(accepted) < MIN_SONGS:
+    if len(songs) < MIN_SONGS:
         raise ParameterError(
-            f"{folder}: {len(accepted)} of {len(records)} files can be used as songs; training needs at least "
+            f"{folder}: only {len(songs)} of its files can be used as songs; training needs at least "
             f"{MIN_SONGS}: two to learn from and one held out"
         )
-    parts = split_songs({r.track_id: r.work for r in accepted}, eval_fraction=config.eval_fraction, seed=config.seed)
-    songs = load_songs(accepted, home_folder())
+    parts = split_songs({r.track_id: r.work for r in records}, eval_fraction=config.eval_fraction, seed=config.seed)
     training = [song for song in songs if parts[song.track_id] == "train"]
     held_out = [song for song in songs if parts[song.track_id] == "eval"]
     session.log.info("songs: %d to learn from, %d held out", len(training), len(held_out))

@@ -6,34 +6,21 @@ what is said in a later command is said of the corrected grid. See `corrections`
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from editorbot_core.analysis.beats.corrections import (
-    Correction,
-    list_corrections,
-    load_correction,
-    read_grid_file,
-    remove_correction,
-    save_correction,
-    with_double_tempo,
-    with_half_tempo,
-    with_metre,
-    with_shifted_downbeat,
-)
-from editorbot_core.analysis.beats.grid import BeatGrid
-from editorbot_core.analysis.beats.trackers import find_beats, needs_samples, tracker_version
-from editorbot_core.analysis.features.extraction import DecodedSong, decode_song
-from editorbot_core.analysis.features.table import read_features
-from editorbot_core.analysis.names import DEFAULT_TRACKER, TRACKERS
-from editorbot_core.audio.files import sha256_audio
-from editorbot_core.base.console import run_command, say
+from editorbot_core.analysis.names import add_tracker, check_tracker
+from editorbot_core.base.console import say
 from editorbot_core.base.errors import AudioError, FormatError, ParameterError
 from editorbot_core.base.files import path_to_text, text_to_path
 from editorbot_core.base.home import corrections_folder, home_folder
-from editorbot_core.songs.ingestion import features_path
+
+if TYPE_CHECKING:
+    from editorbot_core.analysis.beats.corrections import Correction
+    from editorbot_core.analysis.beats.grid import BeatGrid
+    from editorbot_core.analysis.features.extraction import DecodedSong
 
 _N_FIRST_BEATS = 8
 _REGIONS_PER_LINE = 6
@@ -46,20 +33,30 @@ class _SongFile:
         self.path = path
         self.home = home
         self.tracker = tracker
+        from editorbot_core.analysis.beats.trackers import tracker_version
+        from editorbot_core.audio.files import sha256_audio
+
         self.version = tracker_version(tracker)
         self.sha256 = sha256_audio(path)
 
     @cached_property
-    def decoded(self) -> DecodedSong:
+    def decoded(self) -> "DecodedSong":
         """The song, decoded."""
+        from editorbot_core.analysis.beats.trackers import needs_samples
+        from editorbot_core.analysis.features.extraction import decode_song
+
         song = decode_song(self.path, keep_samples=needs_samples(self.tracker))
         if song.sha256 != self.sha256:
             raise AudioError(f"{path_to_text(self.path)}: the file was changed while it was read; try again")
         return song
 
     @cached_property
-    def tracked(self) -> BeatGrid:
+    def tracked(self) -> "BeatGrid":
         """The tracker's grid, from the store if the song was ingested."""
+        from editorbot_core.analysis.beats.trackers import find_beats
+        from editorbot_core.analysis.features.table import read_features
+        from editorbot_core.songs.ingestion import features_path
+
         try:
             stored = read_features(features_path(self.home, self.sha256))
             if stored.metadata.get("grid_version") == self.version and stored.metadata["sha256"] == self.sha256:
@@ -70,13 +67,24 @@ class _SongFile:
         return find_beats(self.tracker, self.decoded.frames, self.decoded.samples)
 
     @property
-    def correction(self) -> Correction | None:
+    def correction(self) -> "Correction | None":
         """What a person said of it so far."""
+        from editorbot_core.analysis.beats.corrections import load_correction
+
         return load_correction(corrections_folder(self.home), self.sha256)
 
 
-def corrected(song: "_SongFile", arguments: argparse.Namespace) -> Correction:
+def corrected(song: _SongFile, arguments: argparse.Namespace) -> "Correction":
     """The correction that results from what the command line says."""
+    from editorbot_core.analysis.beats.corrections import (
+        Correction,
+        read_grid_file,
+        with_double_tempo,
+        with_half_tempo,
+        with_metre,
+        with_shifted_downbeat,
+    )
+
     before = None if arguments.file is not None else song.correction
     said, tracker = ([*before.said], before.tracker) if before else ([], song.version)
     if arguments.file is not None:
@@ -103,7 +111,7 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def describe(grid: BeatGrid, source: str) -> list[str]:
+def describe(grid: "BeatGrid", source: str) -> list[str]:
     """Lines that tell a person about a grid.
 
     Args:
@@ -130,17 +138,17 @@ def describe(grid: BeatGrid, source: str) -> list[str]:
     ]
 
 
-def _source(correction: Correction) -> str:
+def _source(correction: "Correction") -> str:
     origin = f", of the beats of {correction.tracker}" if correction.tracker else ""
     return f"corrected by a person: {', '.join(correction.said)}{origin}"
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Show the beats of a song, or correct them. A correction is kept by the content of the song and "
-        "goes before every tracker until it is cleared. Options are applied in the order --file, --tempo, --metre, "
-        "--shift, to the grid as it was corrected before, if it was.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "Show the beats of a song, or correct them. A correction is kept by the content of the song and always "
+        "overrides the tracker until it is cleared. Options are applied in the order --file, --tempo, --metre, "
+        "--shift, to the grid as it was corrected before, if it was."
     )
     add = parser.add_argument
     add("song", nargs="?", type=Path, metavar="SONG", help="audio file; with --clear also a track id from --list")
@@ -162,9 +170,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--clear", action="store_true", help="forget the correction")
     add("--list", action="store_true", help="list all corrections")
-    add("--tracker", choices=TRACKERS, default=DEFAULT_TRACKER, help=f"whose beats (default: {DEFAULT_TRACKER})")
+    add_tracker(parser)
     add("--home", type=Path, metavar="DIR", help="folder of local results (default: EDITORBOT_HOME, else .editorbot)")
-    return parser
 
 
 def _say_all(lines: Sequence[str]) -> None:
@@ -173,6 +180,8 @@ def _say_all(lines: Sequence[str]) -> None:
 
 
 def _list(folder: Path) -> None:
+    from editorbot_core.analysis.beats.corrections import list_corrections
+
     corrections = list_corrections(folder)
     for correction in corrections:
         say(f"{correction.track_id}  {correction.path}  {', '.join(correction.said)}")
@@ -180,13 +189,17 @@ def _list(folder: Path) -> None:
 
 
 def _clear(song: Path, folder: Path) -> None:
+    from editorbot_core.analysis.beats.corrections import remove_correction
+    from editorbot_core.audio.files import sha256_audio
+
     named = re.fullmatch(r"[0-9a-f]{16}", str(song)) and not song.exists()
     if not remove_correction(folder, str(song) if named else sha256_audio(song)):
         raise ParameterError(f"{path_to_text(song)}: there is no correction to clear; --list shows those there are")
     say(f"{path_to_text(song)}: the correction is forgotten; the tracker's beats are used again")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Show, correct, list or clear."""
     home = (arguments.home or home_folder()).expanduser().resolve()
     folder = corrections_folder(home)
     changes = [name for name in ("tempo", "metre", "shift", "file") if getattr(arguments, name) is not None]
@@ -202,8 +215,15 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.clear:
         _clear(arguments.song, folder)
         return
-    song = _SongFile(text_to_path(arguments.song), home, arguments.tracker)
+    check_tracker(arguments.tracker)
+    path = text_to_path(arguments.song)
+    for wanted in (path, arguments.file):
+        if wanted is not None and not wanted.exists():
+            raise ParameterError(f"{path_to_text(wanted)}: no such file")
+    song = _SongFile(path, home, arguments.tracker)
     if changes:
+        from editorbot_core.analysis.beats.corrections import save_correction
+
         correction = corrected(song, arguments)
         save_correction(folder, correction)
         _say_all([path_to_text(song.path), *describe(correction.grid, _source(correction))])
@@ -213,13 +233,3 @@ def _run(arguments: argparse.Namespace) -> None:
     grid = found.grid if found else song.tracked
     source = _source(found) if found else f"found by {song.version}"
     _say_all([path_to_text(song.path), *describe(grid, source)])
-
-
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m editorbot_core.grid_command") -> int:
-    """The command; returns its exit status."""
-    arguments = _parser(prog).parse_args(argv)
-    return run_command(lambda: _run(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

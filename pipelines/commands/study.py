@@ -1,24 +1,27 @@
 """`editorbot study`: learn on one folder of annotated songs, judge on another, over several seeds."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from editorbot_core.base.console import named_values, run_command, say
-from editorbot_core.base.devices import resolve_device
-from editorbot_core.base.errors import ParameterError
-from editorbot_core.base.home import home_folder
-from editorbot_core.base.progress import Progress, ProgressBars
+from editorbot_core.analysis.names import check_separator, check_tracker
+from editorbot_core.base.console import (
+    add_device,
+    add_set,
+    check_at_least,
+    check_device,
+    check_folder,
+    check_ratios,
+    named_values,
+    say,
+)
+from editorbot_core.base.home import corrections_folder, home_folder
 from editorbot_core.config import get_default_config, overridden
-from editorbot_core.songs.library import ingest, load_songs
-from editorbot_core.songs.song import Song
-from editorbot_core.training.study import run_study
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="editorbot study",
-        description="Learn on one folder of annotated songs, judge on another, over several seeds; write the table.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "Learn on one folder of annotated songs, judge on another, over several seeds; write the table."
     )
     add = parser.add_argument
     add("--train", type=Path, required=True, metavar="FOLDER", help="songs to learn from")
@@ -28,47 +31,55 @@ def _parser() -> argparse.ArgumentParser:
     add("--ratio", type=float, nargs="+", default=[0.5], help="target lengths over song length (default: 0.5)")
     add("--only", default="", metavar="TEXT", help="only test files whose name contains this, such as .band.")
     add("--output", type=Path, default=Path("results/study"), help="where results go (default: results/study)")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as ppo.n_steps=4096")
-    add("--device", default="auto", help="cuda, cuda:N or cpu (default: cuda if there is one, else cpu)")
-    return parser
+    add_set(parser)
+    add_device(parser)
 
 
-def _songs(folder: Path, progress: Progress, only: str = "") -> list[Song]:
-    if not folder.is_dir():
-        raise ParameterError(f"{folder}: no such folder; name one that holds songs")
-    store = home_folder() / "study"
-    records = [record for record in ingest(folder, store, progress=progress) if only in Path(record.path).name]
-    for record in records:
-        if not record.accepted:
-            say(f"left out: {record.path}: {record.reason}")
-    songs = load_songs(records, store)
-    if not songs:
-        raise ParameterError(f"{folder}: none of its {len(records)} files can be used as a song")
-    return songs
-
-
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Analyse both folders, learn and judge, print the table."""
+    check_at_least("--seeds", arguments.seeds)
+    check_at_least("--rounds", arguments.rounds)
+    check_ratios("--ratio", arguments.ratio)
+    check_device(arguments.device)
     config = overridden(get_default_config(), named_values(arguments.set))
+    check_tracker(config.tracker)
+    check_separator(config.separator)
+    check_folder(arguments.train, "--train")
+    check_folder(arguments.test, "--test")
+    from editorbot_core.base.devices import resolve_device
+    from editorbot_core.base.progress import ProgressBars
+    from editorbot_core.songs.library import prepare_songs
+    from editorbot_core.training.study import run_study
+
+    device = resolve_device(arguments.device)
     bars = ProgressBars()
     try:
+        train, test = (
+            prepare_songs(
+                folder,
+                home_folder() / "study",
+                corrections=corrections_folder(home_folder()),
+                tracker=config.tracker,
+                separator=config.separator,
+                report=say,
+                only=only,
+                n_processes=config.n_workers,
+                progress=bars,
+            ).songs
+            for folder, only in ((arguments.train, ""), (arguments.test, arguments.only))
+        )
         study = run_study(
-            _songs(arguments.train, bars),
-            _songs(arguments.test, bars, arguments.only),
+            train,
+            test,
             config=config,
             seeds=range(arguments.seeds),
             n_rounds=arguments.rounds,
             ratios=arguments.ratio,
             output=arguments.output,
-            device=resolve_device(arguments.device),
+            device=device,
             progress=bars,
         )
     finally:
         bars.close()
     say(study.markdown())
     say(f"written to {arguments.output}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))

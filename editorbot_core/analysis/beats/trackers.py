@@ -6,7 +6,6 @@ here. Whatever finds the beats, the confidences of the grid come from the same e
 """
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,10 @@ from editorbot_core.analysis.beats.grid import BeatGrid, positions_from_downbeat
 from editorbot_core.analysis.beats.tracking import TRACKER, grid_of_beats, track_beats
 from editorbot_core.analysis.dsp.filterbanks import HOP_LENGTH, SAMPLE_RATE
 from editorbot_core.analysis.dsp.frames import FrameFeatures
-from editorbot_core.analysis.names import DEFAULT_TRACKER, TRACKERS
+from editorbot_core.analysis.names import DEFAULT_TRACKER, check_tracker
 from editorbot_core.base.errors import AudioError, ParameterError
 
 BEAT_THIS_WEIGHTS = "final0"
-_INSTALL = {
-    "librosa": "pip install librosa",
-    "beat_this": "pip install https://github.com/CPJKU/beat_this/archive/main.zip",
-}
 
 
 def tracker_version(name: str) -> str:
@@ -32,18 +27,10 @@ def tracker_version(name: str) -> str:
     Raises:
         ParameterError: If there is no such tracker, or its package is not installed.
     """
-    if name not in TRACKERS:
-        raise ParameterError(f"tracker must be one of {', '.join(TRACKERS)}, got {name!r}")
+    package = check_tracker(name)
     if name == DEFAULT_TRACKER:
         return TRACKER
-    try:
-        installed = version(name)
-    except PackageNotFoundError as error:
-        raise ParameterError(
-            f"tracker {name!r} needs the package {name}, which is not installed: {_INSTALL[name]}, or use "
-            f"tracker {DEFAULT_TRACKER!r}"
-        ) from error
-    return f"{name}-{installed}" + (f"-{BEAT_THIS_WEIGHTS}" if name == "beat_this" else "")
+    return f"{name}-{package}" + (f"-{BEAT_THIS_WEIGHTS}" if name == "beat_this" else "")
 
 
 def needs_samples(name: str) -> bool:

@@ -6,7 +6,6 @@ and where it is missing nothing stands in for it.
 """
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from editorbot_core.analysis.dsp.filterbanks import SAMPLE_RATE
 from editorbot_core.analysis.dsp.frames import FrameFeatures, analyse_frames
 from editorbot_core.analysis.dsp.stems import STEM_NAMES, StemFrames, mel_stem, stem_frames
-from editorbot_core.analysis.names import DEFAULT_SEPARATOR, SEPARATORS
+from editorbot_core.analysis.names import DEFAULT_SEPARATOR, check_separator
 from editorbot_core.audio.clip import AudioClip, resample
 from editorbot_core.base.errors import ParameterError
 
@@ -29,17 +28,8 @@ def separator_version(name: str) -> str:
     Raises:
         ParameterError: If there is no such separator, or its package is not installed.
     """
-    if name not in SEPARATORS:
-        raise ParameterError(f"separator must be one of {', '.join(SEPARATORS)}, got {name!r}")
-    if name == DEFAULT_SEPARATOR:
-        return name
-    try:
-        return f"demucs-{version('demucs')}-{DEMUCS_MODEL}"
-    except PackageNotFoundError as error:
-        raise ParameterError(
-            "separator 'demucs' needs the package demucs, which is not installed: pip install 'editorbot[demucs]', or "
-            f"use separator {DEFAULT_SEPARATOR!r}"
-        ) from error
+    package = check_separator(name)
+    return name if name == DEFAULT_SEPARATOR else f"demucs-{package}-{DEMUCS_MODEL}"
 
 
 def separates_samples(name: str) -> bool:

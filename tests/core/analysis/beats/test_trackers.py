@@ -58,7 +58,7 @@ def test_unknown_and_missing_trackers_say_what_to_do(monkeypatch: pytest.MonkeyP
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(trackers, "version", missing)
+    monkeypatch.setattr("editorbot_core.analysis.names.version", missing)
     with pytest.raises(ParameterError, match="pip install librosa"):
         find_beats("librosa", frames)
     with pytest.raises(ParameterError, match="CPJKU/beat_this"):
@@ -85,7 +85,7 @@ def beat_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     inference.Audio2Beats = Audio2Beats  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "beat_this", package)
     monkeypatch.setitem(sys.modules, "beat_this.inference", inference)
-    monkeypatch.setattr(trackers, "version", lambda name: "1.1.0")
+    monkeypatch.setattr("editorbot_core.analysis.names.version", lambda name: "1.1.0")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     stand_in.weights = tmp_path / "checkpoints" / "beat_this-final0.ckpt"
     trackers._beat_this_model.cache_clear()

@@ -65,7 +65,7 @@ def demucs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     pretrained.get_model, apply.apply_model = get_model, apply_model  # type: ignore[attr-defined]
     for module in (package, pretrained, apply):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(separators, "version", lambda name: "4.0.1")
+    monkeypatch.setattr("editorbot_core.analysis.names.version", lambda name: "4.0.1")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     stand_in.weights = tmp_path / "checkpoints" / "955717e8-8726e21a.th"
     stand_in.weights.parent.mkdir()
@@ -90,7 +90,7 @@ def test_unknown_and_missing_separators_say_what_to_do(
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(separators, "version", missing)
+    monkeypatch.setattr("editorbot_core.analysis.names.version", missing)
     with pytest.raises(ParameterError, match=r"pip install 'editorbot\[demucs\]'"):
         find_stems("demucs", frames, samples)
 
@@ -180,7 +180,7 @@ def test_a_missing_package_is_no_reason_to_use_masks(
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(separators, "version", missing)
+    monkeypatch.setattr("editorbot_core.analysis.names.version", missing)
     (tmp_path / "features").mkdir()
     write_audio(tmp_path / "a.wav", AudioClip(samples[None], SAMPLE_RATE))
     assert "pip install" in analyse_into(tmp_path / "a.wav", tmp_path, separator="demucs").reason

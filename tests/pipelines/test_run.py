@@ -23,9 +23,9 @@ from editorbot_core.preferences.pair_files import pairs_path, read_pairs
 from editorbot_core.preferences.store import PreferenceStore
 from editorbot_core.songs.demo.songs import compose_demo_songs
 from pipelines import cli
-from pipelines.commands.run import PipelineResult, report, run_main_job, run_pipeline
 from pipelines.definitions import build_definitions
 from pipelines.instance import dagster_instance
+from pipelines.run import PipelineResult, report, run_main_job, run_pipeline
 
 pytestmark = pytest.mark.slow
 
@@ -241,7 +241,7 @@ def test_wrong_settings_and_folders_are_named_before_anything_runs(tmp_path: Pat
 
 def test_the_tracker_is_a_setting_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, str]] = []
-    monkeypatch.setattr("pipelines.commands.run.run_main_job", lambda songs, settings: seen.append(settings) or 0)
+    monkeypatch.setattr("pipelines.run.run_main_job", lambda songs, settings: seen.append(settings) or 0)
     assert cli.main(["run", "--tracker", "librosa", "--set", "n_pairs=20"]) == 0
     assert seen == [{"n_pairs": "20", "tracker": "librosa"}]
 
