@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 
-from editorbot_core.analysis.features.columns import FEATURE_INDEX, FEATURE_NAMES
+from editorbot_core.analysis.features.columns import SOUND_GROUPS, columns_of
 from editorbot_core.base.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -23,18 +23,9 @@ if TYPE_CHECKING:
 # Places between which joins of every kind are compared, and at which they are compared to choose those.
 MAX_PLACES = 420
 MAX_COMPARED = 1500
-_TIMBRE = tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("mfcc_") and name.count("_") == 1)
-_HARMONY = tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1)
-_LEVEL = tuple(
-    FEATURE_INDEX[name]
-    for name in ("onset_strength", "rms", "drums_energy", "bass_energy", "vocals_energy", "other_energy")
-)
-_SOUND = [
-    i
-    for i, name in enumerate(FEATURE_NAMES)
-    if not name.endswith("_diff") and not name.startswith(("beat_phase", "tempo_deviation", "inter_beat"))
-]
-_CHROMA = [i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1]
+_TIMBRE = columns_of("MFCC")
+_HARMONY = columns_of("chroma")
+_LEVEL = columns_of("level", "stem energy")
 
 
 @dataclass(frozen=True)
@@ -181,7 +172,7 @@ def _weighted_features(values: np.ndarray, weights: DPWeights) -> np.ndarray:
     groups = ((_TIMBRE, weights.timbre), (_HARMONY, weights.harmony), (_LEVEL, weights.level))
     total = sum(weight for _, weight in groups)
     # Two independent draws of a standardised column differ by 2 in the mean square.
-    scaled = [_standardised(values[:, list(g)]) * np.sqrt(weight / (2 * total * len(g))) for g, weight in groups]
+    scaled = [_standardised(values[:, g]) * np.sqrt(weight / (2 * total * len(g))) for g, weight in groups]
     return np.concatenate(scaled, axis=1).astype(np.float32)
 
 
@@ -238,7 +229,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _step_percentiles(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
     """Share of the song's own steps from beat to beat that are smaller than that of each join, (n_exits, n_entries)."""
-    values = song.features.values[:, _SOUND].astype(np.float64)
+    values = song.features.values[:, columns_of(*SOUND_GROUPS)].astype(np.float64)
     values = (values - values.mean(0)) / (values.std(0) + 1e-9)
     own = np.sort(np.linalg.norm(np.diff(values, axis=0), axis=1))
     steps = np.sqrt(_distances(values[np.maximum(exits - 1, 0)], values[entries]))
@@ -247,7 +238,7 @@ def _step_percentiles(song: "Song", exits: np.ndarray, entries: np.ndarray) -> n
 
 def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
     """Distance of the change of chroma at each join to the nearest one between units, (n_exits, n_entries)."""
-    chroma = np.abs(song.features.values[:, _CHROMA].astype(np.float64))
+    chroma = np.abs(song.features.values[:, _HARMONY].astype(np.float64))
     chroma /= np.maximum(np.linalg.norm(chroma, axis=1, keepdims=True), 1e-9)
     lines = song.units.first_beats[1:]
     if not len(lines):

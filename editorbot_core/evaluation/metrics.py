@@ -29,7 +29,7 @@ import numpy as np
 
 from editorbot_core.analysis.beats.annotations import Annotation, Section
 from editorbot_core.analysis.beats.grid import BeatGrid
-from editorbot_core.analysis.features.columns import FEATURE_NAMES
+from editorbot_core.analysis.features.columns import SOUND_GROUPS, columns_of
 from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.render import count_clicks, join_times
@@ -54,8 +54,7 @@ JOINS_PER_MINUTE_FREE, JOINS_PER_MINUTE_FATAL = 2.0, 20.0
 ROUGH_FROM_PERCENTILE = 0.9
 
 # Columns that describe sound; those of the grid repeat every bar and say nothing about a join.
-_OF_THE_GRID = ("beat_phase", "tempo_deviation", "inter_beat")
-_SOUND = [i for i, name in enumerate(FEATURE_NAMES) if not name.endswith("_diff") and not name.startswith(_OF_THE_GRID)]
+_SOUND = columns_of(*SOUND_GROUPS)
 
 
 class Joins(NamedTuple):

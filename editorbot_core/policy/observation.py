@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from editorbot_core.analysis.features.columns import FEATURE_NAMES
+from editorbot_core.analysis.features.columns import columns_of
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.batches import SongBatch
 from editorbot_core.editing.outlook import MARGIN_STEPS, UNREACHABLE
@@ -81,13 +81,9 @@ def ways_on(episodes: "Episodes", state: "EpisodeState") -> Ways:
 
 # What two beats are compared by at a join.
 JOIN_GROUPS = (
-    tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith(("mfcc_", "spectral_")) and "_d" not in name),
-    tuple(i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and not name.endswith("_diff")),
-    tuple(
-        i
-        for i, name in enumerate(FEATURE_NAMES)
-        if name in ("rms", "onset_strength") or name.endswith(("_energy", "_energy_share"))
-    ),
+    columns_of("spectral shape", "contrast", "MFCC"),
+    columns_of("chroma"),
+    columns_of("level", "stem energy", "stem share"),
 )
 N_PAIR = 2 * len(JOIN_GROUPS) + 4 + 3
 N_UNIT = 12
@@ -129,7 +125,7 @@ def pair_features(songs: SongBatch, standardised: torch.Tensor) -> torch.Tensor:
     before = (first - 1).clamp(min=0)
     columns = []
     for group in JOIN_GROUPS:
-        values = standardised[..., list(group)] / math.sqrt(len(group))
+        values = standardised[..., group] / math.sqrt(len(group))
         for beat in (first, before):
             rows = rows_at(values, beat)
             columns.append(torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist"))

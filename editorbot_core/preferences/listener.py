@@ -26,7 +26,7 @@ import numpy as np
 
 from editorbot_core.analysis.beats.annotations import Annotation
 from editorbot_core.analysis.beats.grid import BeatGrid, Units
-from editorbot_core.analysis.features.columns import FEATURE_INDEX
+from editorbot_core.analysis.features.columns import span
 from editorbot_core.analysis.structure.estimate import estimate_structure
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.edits import ACTION_REPEATS, EditDecisionList, played_units
@@ -53,7 +53,7 @@ _LENGTH_POINTS, _LENGTH_DEAD_ZONE, _LENGTH_SCALE = 4.0, 0.03, 0.08
 # A second of some material heard this often is enough of it.
 _ENOUGH_S = 16.0
 
-_CHROMA = slice(FEATURE_INDEX["chroma_c"], FEATURE_INDEX["chroma_b"] + 1)
+_CHROMA = span("chroma")
 
 
 class Hearing(NamedTuple):

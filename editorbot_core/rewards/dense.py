@@ -15,19 +15,15 @@ from typing import NamedTuple
 
 import torch
 
-from editorbot_core.analysis.features.columns import FEATURE_INDEX, FEATURE_NAMES
+from editorbot_core.analysis.features.columns import FEATURE_INDEX, columns_of
 from editorbot_core.editing.batches import EditBatch, SongBatch
 from editorbot_core.editing.transitions import join_list, sum_by_edit, transitions
 
 DENSE_TERM_NAMES = ("tempo_consistency", "energy_flow", "phrase_completeness", "transition_quality")
 
 _RMS = FEATURE_INDEX["rms"]
-# What the sound of a beat is: everything measured on its audio but differences and the grid.
-_SOUND = [
-    i
-    for i, name in enumerate(FEATURE_NAMES)
-    if name.startswith(("spectral", "mfcc_", "chroma_", "rms", "onset")) and "delta" not in name and "diff" not in name
-]
+# What is compared at a join: the mix, without its zero crossings and without the stems.
+_SOUND = columns_of("level", "spectral shape", "contrast", "MFCC", "chroma")
 # Log ratio of beat lengths that counts 1/e: 15 %.
 _TEMPO_SCALE = 0.15
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from editorbot_core.analysis.features.columns import FEATURE_NAMES, N_FEATURES
+from editorbot_core.analysis.features.columns import FEATURE_INDEX, N_FEATURES, columns_of
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.batches import EditBatch, SongBatch
 from editorbot_core.editing.edits import N_ACTIONS, REORDER_1
@@ -39,13 +39,9 @@ _DEAD_ZONE = 0.01
 _FEATURE_LIMIT = 8.0
 # Beats compared on either side of a join, with weight falling as 1 / distance.
 CONTEXT_BEATS = 4
-_BAR_COLUMNS = [FEATURE_NAMES.index("beat_phase_sin"), FEATURE_NAMES.index("beat_phase_cos")]
+_BAR_COLUMNS = columns_of("bar phase")
 # What is compared: timbre, harmony and level, each of equal weight.
-_SOUND_GROUPS = (
-    [i for i, name in enumerate(FEATURE_NAMES) if name.startswith("mfcc_") and name.count("_") == 1],
-    [i for i, name in enumerate(FEATURE_NAMES) if name.startswith("chroma_") and name.count("_") == 1],
-    [i for i, name in enumerate(FEATURE_NAMES) if name in ("onset_strength", "rms") or name.endswith("_energy")],
-)
+_SOUND_GROUPS = (columns_of("MFCC"), columns_of("chroma"), columns_of("level", "stem energy"))
 _SOUND_COLUMNS = [i for group in _SOUND_GROUPS for i in group]
 # Length of a beat where none is given, s.
 BEAT_S = 0.5
@@ -53,21 +49,21 @@ BEAT_S = 0.5
 
 def _feature_groups() -> torch.Tensor:
     """What belongs together when two beats are compared, float32 (121, n_groups), columns summing to 1."""
-    groups: list[tuple[str, ...]] = [
-        ("onset_strength", "rms", "drums_energy", "bass_energy", "vocals_energy", "other_energy"),
-        ("spectral_centroid", "zero_crossing_rate", "spectral_rolloff", "spectral_bandwidth", "spectral_flatness"),
-        tuple(n for n in FEATURE_NAMES if n.startswith("spectral_contrast") and not n.endswith("_diff")),
-        tuple(n for n in FEATURE_NAMES if n.startswith("mfcc_") and "delta" not in n and not n.endswith("_diff")),
-        tuple(n for n in FEATURE_NAMES if n.startswith("mfcc_delta") and not n.endswith("_diff")),
-        tuple(n for n in FEATURE_NAMES if n.startswith("chroma_") and not n.endswith("_diff")),
-        tuple(n for n in FEATURE_NAMES if n.endswith("_diff")),
-        ("beat_phase_sin", "beat_phase_cos"),
-        tuple(n for n in FEATURE_NAMES if n.endswith(("_energy_share",)) or n.split("_")[-1] == "centroid"),
+    groups = [
+        columns_of("level", "stem energy"),
+        columns_of("spectral shape", "zero crossings"),
+        columns_of("contrast"),
+        columns_of("MFCC"),
+        columns_of("MFCC delta"),
+        columns_of("chroma"),
+        columns_of("difference"),
+        columns_of("bar phase"),
+        # The centroid of the mix counts here too: models were trained so.
+        [FEATURE_INDEX["spectral_centroid"], *columns_of("stem centroid", "stem share")],
     ]
     matrix = torch.zeros((N_FEATURES, len(groups)))
-    for column, names in enumerate(groups):
-        for name in names:
-            matrix[FEATURE_NAMES.index(name), column] = 1.0 / len(names)
+    for column, group in enumerate(groups):
+        matrix[group, column] = 1.0 / len(group)
     return matrix
 
 

@@ -18,6 +18,7 @@ from editorbot_core.analysis.dsp.filterbanks import (
     SAMPLE_RATE,
 )
 from editorbot_core.analysis.dsp.stems import STEM_NAMES
+from editorbot_core.base.errors import ParameterError
 
 _NYQUIST = SAMPLE_RATE / 2
 # The largest absolute sample that is read; full scale is 1.
@@ -27,11 +28,32 @@ _PITCHES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
 _PITCH_SIGNS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
+# What columns measure; every column belongs to one group, and whoever compares songs names a union of groups.
+GROUPS = (
+    "level",
+    "zero crossings",
+    "spectral shape",
+    "contrast",
+    "MFCC",
+    "MFCC delta",
+    "chroma",
+    "difference",
+    "bar phase",
+    "grid",
+    "stem energy",
+    "stem centroid",
+    "stem share",
+)
+# What is heard at a beat: everything but differences between beats and what describes the grid.
+SOUND_GROUPS = tuple(group for group in GROUPS if group not in ("difference", "bar phase", "grid"))
+
+
 class FeatureColumn(NamedTuple):
     """One column.
 
     Attributes:
         name: In files and in code.
+        group: One of `GROUPS`.
         unit: Of the values; "" for plain numbers.
         low: Smallest value that is possible.
         high: Largest value that is possible.
@@ -39,6 +61,7 @@ class FeatureColumn(NamedTuple):
     """
 
     name: str
+    group: str
     unit: str
     low: float
     high: float
@@ -50,6 +73,7 @@ def _contrast_columns() -> list[FeatureColumn]:
     return [
         FeatureColumn(
             f"spectral_contrast_{band + 1}",
+            "contrast",
             "dB",
             0.0,
             143.0,
@@ -68,7 +92,7 @@ def _mfcc_columns() -> list[FeatureColumn]:
         what = "loudness" if i == 1 else f"{(i - 1) / 2:g} cycles"
         columns.append(
             FeatureColumn(
-                f"mfcc_{i:02d}", "dB", low, high, f"cosine coefficient {i - 1} of the mel bands in dB ({what})"
+                f"mfcc_{i:02d}", "MFCC", "dB", low, high, f"cosine coefficient {i - 1} of the mel bands in dB ({what})"
             )
         )
     return columns
@@ -80,6 +104,7 @@ def _delta_columns() -> list[FeatureColumn]:
     return [
         FeatureColumn(
             f"mfcc_delta_{i:02d}",
+            "MFCC delta",
             "dB per frame",
             -math.ceil(span / 6),
             math.ceil(span / 6),
@@ -91,20 +116,44 @@ def _delta_columns() -> list[FeatureColumn]:
 
 def _mix_columns() -> list[FeatureColumn]:
     return [
-        FeatureColumn("onset_strength", "dB", 0.0, _TOP_DB, f"mean rise of the {N_MELS} mel bands from frame to frame"),
-        FeatureColumn("rms", "full scale", 0.0, _PEAK, f"root mean square of the {N_FFT:,} samples of a frame"),
-        FeatureColumn("spectral_centroid", "Hz", 0.0, _NYQUIST, "mean frequency, weighted by magnitude"),
-        FeatureColumn("zero_crossing_rate", "share", 0.0, 1.0, "sign changes over samples of a frame"),
-        FeatureColumn("spectral_rolloff", "Hz", 0.0, _NYQUIST, "frequency below which 85 % of the magnitude lie"),
         FeatureColumn(
-            "spectral_bandwidth", "Hz", 0.0, _NYQUIST / 2, "deviation from the centroid, weighted by magnitude"
+            "onset_strength", "level", "dB", 0.0, _TOP_DB, f"mean rise of the {N_MELS} mel bands from frame to frame"
         ),
-        FeatureColumn("spectral_flatness", "share", 0.0, 1.0, "geometric over arithmetic mean of the power spectrum"),
+        FeatureColumn(
+            "rms", "level", "full scale", 0.0, _PEAK, f"root mean square of the {N_FFT:,} samples of a frame"
+        ),
+        FeatureColumn(
+            "spectral_centroid", "spectral shape", "Hz", 0.0, _NYQUIST, "mean frequency, weighted by magnitude"
+        ),
+        FeatureColumn(
+            "zero_crossing_rate", "zero crossings", "share", 0.0, 1.0, "sign changes over samples of a frame"
+        ),
+        FeatureColumn(
+            "spectral_rolloff", "spectral shape", "Hz", 0.0, _NYQUIST, "frequency below which 85 % of the magnitude lie"
+        ),
+        FeatureColumn(
+            "spectral_bandwidth",
+            "spectral shape",
+            "Hz",
+            0.0,
+            _NYQUIST / 2,
+            "deviation from the centroid, weighted by magnitude",
+        ),
+        FeatureColumn(
+            "spectral_flatness",
+            "spectral shape",
+            "share",
+            0.0,
+            1.0,
+            "geometric over arithmetic mean of the power spectrum",
+        ),
         *_contrast_columns(),
         *_mfcc_columns(),
         *_delta_columns(),
         *(
-            FeatureColumn(f"chroma_{name}", "share", 0.0, 1.0, f"power at pitch class {sign}, of the strongest class")
+            FeatureColumn(
+                f"chroma_{name}", "chroma", "share", 0.0, 1.0, f"power at pitch class {sign}, of the strongest class"
+            )
             for name, sign in zip(_PITCHES, _PITCH_SIGNS, strict=True)
         ),
     ]
@@ -113,7 +162,7 @@ def _mix_columns() -> list[FeatureColumn]:
 def _difference(column: FeatureColumn) -> FeatureColumn:
     span = column.high - column.low
     return FeatureColumn(
-        f"{column.name}_diff", column.unit, -span, span, f"`{column.name}` less that of the beat before"
+        f"{column.name}_diff", "difference", column.unit, -span, span, f"`{column.name}` less that of the beat before"
     )
 
 
@@ -121,12 +170,24 @@ def _stem_columns() -> list[FeatureColumn]:
     columns = []
     for stem in STEM_NAMES:
         columns += [
-            FeatureColumn(f"{stem}_energy", "full scale", 0.0, _PEAK, f"root mean square of the pseudo-stem {stem}"),
             FeatureColumn(
-                f"{stem}_centroid", "Hz", 0.0, _NYQUIST, f"mean frequency of {stem}, weighted by power; 0: silent"
+                f"{stem}_energy", "stem energy", "full scale", 0.0, _PEAK, f"root mean square of the pseudo-stem {stem}"
             ),
             FeatureColumn(
-                f"{stem}_energy_share", "share", 0.0, 1.0, f"power of {stem} over that of the four pseudo-stems"
+                f"{stem}_centroid",
+                "stem centroid",
+                "Hz",
+                0.0,
+                _NYQUIST,
+                f"mean frequency of {stem}, weighted by power; 0: silent",
+            ),
+            FeatureColumn(
+                f"{stem}_energy_share",
+                "stem share",
+                "share",
+                0.0,
+                1.0,
+                f"power of {stem} over that of the four pseudo-stems",
             ),
         ]
     return columns
@@ -135,16 +196,41 @@ def _stem_columns() -> list[FeatureColumn]:
 FEATURE_COLUMNS: tuple[FeatureColumn, ...] = (
     *_mix_columns(),
     *map(_difference, _mix_columns()),
-    FeatureColumn("beat_phase", "bars", 0.0, 1.0, "place in the bar, 0 at the downbeat, below 1"),
-    FeatureColumn("beat_phase_sin", "", -1.0, 1.0, "sine of `beat_phase`, as an angle"),
-    FeatureColumn("beat_phase_cos", "", -1.0, 1.0, "cosine of `beat_phase`, as an angle"),
-    FeatureColumn("tempo_deviation", "ln", -1.5, 1.5, "logarithm of the beat's length over the song's median"),
-    FeatureColumn("inter_beat_interval_ratio", "", 0.2, 5.0, "length of the beat over that of the beat before"),
+    FeatureColumn("beat_phase", "grid", "bars", 0.0, 1.0, "place in the bar, 0 at the downbeat, below 1"),
+    FeatureColumn("beat_phase_sin", "bar phase", "", -1.0, 1.0, "sine of `beat_phase`, as an angle"),
+    FeatureColumn("beat_phase_cos", "bar phase", "", -1.0, 1.0, "cosine of `beat_phase`, as an angle"),
+    FeatureColumn("tempo_deviation", "grid", "ln", -1.5, 1.5, "logarithm of the beat's length over the song's median"),
+    FeatureColumn("inter_beat_interval_ratio", "grid", "", 0.2, 5.0, "length of the beat over that of the beat before"),
     *_stem_columns(),
 )
 FEATURE_NAMES: tuple[str, ...] = tuple(column.name for column in FEATURE_COLUMNS)
 N_FEATURES = len(FEATURE_NAMES)
 FEATURE_INDEX: dict[str, int] = {name: i for i, name in enumerate(FEATURE_NAMES)}
+
+
+def columns_of(*groups: str) -> list[int]:
+    """Indices of the columns of these groups, rising.
+
+    >>> [FEATURE_NAMES[i] for i in columns_of("level", "bar phase")]
+    ['onset_strength', 'rms', 'beat_phase_sin', 'beat_phase_cos']
+    """
+    unknown = sorted(set(groups) - set(GROUPS))
+    if unknown:
+        raise ParameterError(f"there is no group of columns {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    return [i for i, column in enumerate(FEATURE_COLUMNS) if column.group in groups]
+
+
+def span(group: str) -> slice:
+    """The columns of one group whose columns stand side by side, as a slice, which takes them without a copy.
+
+    >>> span("chroma")
+    slice(40, 52, None)
+    """
+    found = columns_of(group)
+    if found != list(range(found[0], found[-1] + 1)):
+        raise ParameterError(f"the columns of {group!r} do not stand side by side")
+    return slice(found[0], found[-1] + 1)
+
 
 _PAGE = """# Features of a beat
 
@@ -196,10 +282,11 @@ that is an error.
 ## Columns
 
 Ranges are what is possible for audio that is read (samples up to {peak:.0f} times full scale); those of
-`tempo_deviation` and `inter_beat_interval_ratio` are what tracked beats stay within.
+`tempo_deviation` and `inter_beat_interval_ratio` are what tracked beats stay within. Groups partition the columns: what
+compares songs names the groups it compares.
 
-| # | name | unit | range | definition |
-|---|---|---|---|---|
+| # | name | group | unit | range | definition |
+|---|---|---|---|---|---|
 {columns}
 """
 # Definition, correlation of the energy, and of the mix's, with the true stem.
@@ -226,7 +313,7 @@ def page() -> str:
         for stem, (definition, correlation, of_mix) in _STEMS.items()
     ]
     columns = [
-        f"| {i} | `{column.name}` | {column.unit} | {column.low:g} to {column.high:g} | {column.definition} |"
+        f"| {i} | `{column.name}` | {column.group} | {column.unit} | {column.low:g} to {column.high:g} | {column.definition} |"
         for i, column in enumerate(FEATURE_COLUMNS)
     ]
     return _PAGE.format(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from editorbot_core.analysis.beats.grid import Units
-from editorbot_core.analysis.features.columns import FEATURE_INDEX
+from editorbot_core.analysis.features.columns import span
 from editorbot_core.analysis.features.context import N_BANDS, split_context
 from editorbot_core.base.errors import ParameterError
 
@@ -27,7 +27,7 @@ _KEY_PROFILES = (
     (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 )
-_MFCC = slice(FEATURE_INDEX["mfcc_01"], FEATURE_INDEX["mfcc_13"] + 1)
+_MFCC = span("MFCC")
 _N_PER_MATRIX = 2 * MAX_LAG + len(_NOVELTY_WIDTHS) + 5 * len(_REPEAT_WIDTHS) + 1
 _N_OTHER = 3 * N_BANDS + 24 + 7
 N_BAR_FEATURES = 2 * len(KINDS) * _N_PER_MATRIX + 2 * _N_OTHER

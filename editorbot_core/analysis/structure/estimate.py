@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from editorbot_core.analysis.beats.grid import Units
-from editorbot_core.analysis.features.columns import FEATURE_INDEX, N_FEATURES
+from editorbot_core.analysis.features.columns import FEATURE_INDEX, N_FEATURES, span
 from editorbot_core.analysis.structure.bars import BEATS_PER_BAR, later, mean_ahead, novelty, standardise, weigh_matches
 from editorbot_core.analysis.structure.phrases import (
     length_log_prior,
@@ -26,8 +26,8 @@ from editorbot_core.analysis.structure.phrases import (
 from editorbot_core.analysis.structure.structure import N_PHASES, Structure
 from editorbot_core.base.errors import ParameterError
 
-_CHROMA = slice(FEATURE_INDEX["chroma_c"], FEATURE_INDEX["chroma_b"] + 1)
-_TIMBRE = slice(FEATURE_INDEX["mfcc_01"], FEATURE_INDEX["mfcc_13"] + 1)
+_CHROMA = span("chroma")
+_TIMBRE = span("MFCC")
 _RHYTHM = [FEATURE_INDEX[name] for name in ("onset_strength", "drums_energy", "bass_energy", "rms")]
 
 # Log-odds of a phrase start per standard deviation of each kind of evidence, rounded from a logistic regression on
