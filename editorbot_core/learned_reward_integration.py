@@ -1,14 +1,12 @@
 """The reward of an edit under its public name: 80 % learned, 20 % dense.
 
-`LearnedRewardIntegration` answers for one edit given as arrays (`compute_learned_reward`, `compute_trajectory_reward`)
-and for batches of edits given as tensors (`combined`), which is what training uses. Learned scores are in [-10, 10],
-dense ones in [0, 1].
+`LearnedRewardIntegration` scores one edit given as arrays (`compute_learned_reward`, `compute_trajectory_reward`) and,
+when called, batches of edits given as tensors. The mix itself is that of `rewards.mixing`, which training uses. Learned
+scores are in [-10, 10], dense ones in [0, 1].
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,82 +22,21 @@ from editorbot_core.editing.batches import EditBatch, collate, stack_actions
 from editorbot_core.editing.edits import ACTION_NAMES, N_ACTIONS, beat_actions_to_units
 from editorbot_core.rewards.dense import dense_reward
 from editorbot_core.rewards.learned import RewardEnsemble
+from editorbot_core.rewards.mixing import RewardPair, weighted_sum
 from editorbot_core.rewards.model import (
     BEAT_S,
     EDIT_FEATURE_NAMES,
     N_INPUT_FEATURES,
     RewardModel,
-    SongStates,
     model_input,
 )
 from editorbot_core.songs.song import Song
-
-LEARNED_WEIGHT = 0.8
-DENSE_WEIGHT = 0.2
 
 _PHASE = FEATURE_INDEX["beat_phase"]
 _TARGET = N_FEATURES + EDIT_FEATURE_NAMES.index("edit_target_ratio")
 # Targets that models are trained on lie well within this range.
 _TARGET_RANGE = (0.1, 2.0)
 _ALL_NAMES = FEATURE_NAMES + EDIT_FEATURE_NAMES
-
-
-class CombinedReward(NamedTuple):
-    """Rewards of n edits.
-
-    Attributes:
-        total: float32 (n,), 0.8 learned + 0.2 dense, what is reported.
-        learned: float32 (n,), in [-10, 10].
-        dense: float32 (n,), in [0, 1].
-        objective: float32 (n,), what a policy maximises: the same mix of whitened parts if statistics were given, else
-            `total`.
-    """
-
-    total: torch.Tensor
-    learned: torch.Tensor
-    dense: torch.Tensor
-    objective: torch.Tensor
-
-
-@dataclass(frozen=True)
-class RewardStatistics:
-    """Mean and deviation of both parts over edits of the reference policy, frozen while a policy is trained.
-
-    Without them the dense part would be under 1 % of the range of the sum.
-
-    Attributes:
-        learned_mean: Of the learned scores.
-        learned_std: Of the learned scores, positive.
-        dense_mean: Of the dense scores.
-        dense_std: Of the dense scores, positive.
-    """
-
-    learned_mean: float
-    learned_std: float
-    dense_mean: float
-    dense_std: float
-
-    def __post_init__(self) -> None:
-        """Check that the deviations can be divided by."""
-        values = (self.learned_mean, self.learned_std, self.dense_mean, self.dense_std)
-        if not np.isfinite(values).all() or self.learned_std <= 0 or self.dense_std <= 0:
-            raise ParameterError(f"statistics must be finite with positive deviations; got {self}")
-
-    @classmethod
-    def of(cls, learned: torch.Tensor, dense: torch.Tensor) -> "RewardStatistics":
-        """The statistics of scores (n,) of the reference policy's edits; deviations of at least 0.01."""
-        return cls(
-            learned_mean=float(learned.mean()),
-            learned_std=max(float(learned.std(correction=0)), 0.01),
-            dense_mean=float(dense.mean()),
-            dense_std=max(float(dense.std(correction=0)), 0.01),
-        )
-
-    def mix(self, learned: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
-        """0.8 whitened learned + 0.2 whitened dense, (n,)."""
-        whitened_learned = (learned - self.learned_mean) / self.learned_std
-        whitened_dense = (dense - self.dense_mean) / self.dense_std
-        return LEARNED_WEIGHT * whitened_learned + DENSE_WEIGHT * whitened_dense
 
 
 def beat_features_of(song: Song, unit_actions: np.ndarray, *, target_ratio: float) -> np.ndarray:
@@ -306,31 +243,12 @@ class LearnedRewardIntegration:
             raise ParameterError(f"dense_reward must be a number; got {dense_reward!r}") from error
         if not np.isfinite(dense):
             raise ParameterError(f"dense_reward must be finite; got {dense}")
-        return LEARNED_WEIGHT * self.compute_learned_reward(**trajectory) + DENSE_WEIGHT * dense  # type: ignore[arg-type]
+        return weighted_sum(self.compute_learned_reward(**trajectory), dense)  # type: ignore[arg-type]
 
-    def combined(
-        self,
-        edits: EditBatch,
-        *,
-        states: Sequence[SongStates] | None = None,
-        statistics: RewardStatistics | None = None,
-    ) -> CombinedReward:
-        """Both parts and their sum for a batch of edits; no gradients.
-
-        Args:
-            edits: The edits, on the device of the model.
-            states: What the ensemble's `encode` said of their songs; computed here if None.
-            statistics: For `objective`, see `CombinedReward`.
+    def __call__(self, edits: EditBatch) -> torch.Tensor:
+        """0.8 x learned + 0.2 x dense of edits on the model's device, float32 (n,); makes this a `Reward`.
 
         Raises:
             EditorBotError: If no model was loaded.
         """
-        learned = self._loaded()(edits, states=states)
-        dense = dense_reward(edits)
-        total = LEARNED_WEIGHT * learned + DENSE_WEIGHT * dense
-        objective = total if statistics is None else statistics.mix(learned, dense)
-        return CombinedReward(total=total, learned=learned, dense=dense, objective=objective)
-
-    def __call__(self, edits: EditBatch) -> torch.Tensor:
-        """0.8 x learned + 0.2 x dense, float32 (n,); makes this a `Reward`."""
-        return self.combined(edits).total
+        return RewardPair(self._loaded(), dense_reward).score(edits).total

@@ -5,7 +5,7 @@ learned and 0.2 of the dense reward after each was whitened by frozen statistics
 *total* reward, which is reported, adds them as they are.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -17,6 +17,17 @@ from editorbot_core.rewards.learned import RewardEnsemble
 
 LEARNED_WEIGHT = 0.8
 DENSE_WEIGHT = 0.2
+
+Number = TypeVar("Number", float, torch.Tensor)
+
+
+def weighted_sum(learned: Number, dense: Number) -> Number:
+    """0.8 learned + 0.2 dense.
+
+    >>> weighted_sum(2.0, 0.5)
+    1.7
+    """
+    return LEARNED_WEIGHT * learned + DENSE_WEIGHT * dense
 
 
 class Whitening(NamedTuple):
@@ -37,13 +48,13 @@ class Scores(NamedTuple):
     @property
     def total(self) -> torch.Tensor:
         """0.8 learned + 0.2 dense, as reported."""
-        return LEARNED_WEIGHT * self.learned + DENSE_WEIGHT * self.dense
+        return weighted_sum(self.learned, self.dense)
 
     def mixed(self, whitening: Whitening) -> torch.Tensor:
         """0.8 learned + 0.2 dense, each whitened first: what is maximised."""
         learned = (self.learned - whitening.learned_mean) / whitening.learned_std
         dense = (self.dense - whitening.dense_mean) / whitening.dense_std
-        return LEARNED_WEIGHT * learned + DENSE_WEIGHT * dense
+        return weighted_sum(learned, dense)
 
 
 class RewardPair(NamedTuple):

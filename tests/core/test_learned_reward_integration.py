@@ -14,13 +14,13 @@ from editorbot_core.config import get_default_config
 from editorbot_core.editing.batches import EditBatch, collate
 from editorbot_core.learned_reward_integration import (
     LearnedRewardIntegration,
-    RewardStatistics,
     beat_features_of,
     units_of,
 )
 from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.dense import dense_reward
 from editorbot_core.rewards.learned import RewardEnsemble
+from editorbot_core.rewards.mixing import reward_pair
 from editorbot_core.songs.song import Song
 
 SMALL = RewardConfig(hidden=16, n_layers=1, n_heads=2, n_convs=0, unit_channels=8, join_channels=8, n_members=2)
@@ -75,7 +75,7 @@ def test_one_edit_scores_as_it_does_in_a_batch(reward, song):
             beat_durations=np.diff(song.grid.bounds),
             structure=song.structure,
         )
-        assert alone == pytest.approx(float(reward.combined(edits).learned), abs=1e-4)
+        assert alone == pytest.approx(float(reward.ensemble(edits)), abs=1e-4)
 
 
 def test_the_target_is_read_off_the_features(reward, song):
@@ -122,7 +122,7 @@ def test_an_untrained_model_is_never_asked(config, song):
         integration.compute_learned_reward(np.zeros((4, 125)), np.zeros(4, dtype=int))
     edits = EditBatch(collate([song]), torch.tensor([0]), torch.zeros(1, 12, dtype=torch.int64), torch.tensor([0.5]))
     with pytest.raises(EditorBotError, match=r"call load_model\(\)"):
-        integration.combined(edits)
+        integration(edits)
 
 
 def _broken(what):
@@ -211,24 +211,19 @@ def test_an_incomplete_trajectory_is_refused(reward, trajectory):
         reward.compute_trajectory_reward(trajectory, dense_reward=0.5)
 
 
-def test_batches_are_the_same_sum(reward, song):
-    generator = torch.Generator().manual_seed(0)
-    songs = collate([song, song])
-    actions = torch.randint(0, 9, (20, songs.n_units), generator=generator)
-    edits = EditBatch(songs, torch.randint(0, 2, (20,), generator=generator), actions, torch.full((20,), 0.5))
-    plain = reward.combined(edits)
-    assert torch.allclose(plain.dense, dense_reward(edits))
-    assert torch.allclose(plain.total, 0.8 * plain.learned + 0.2 * plain.dense)
-    assert torch.equal(plain.objective, plain.total) and torch.equal(reward(edits), plain.total)
-    statistics = RewardStatistics.of(plain.learned, plain.dense)
-    whitened = reward.combined(edits, statistics=statistics, states=reward.ensemble.encode(songs))
-    assert torch.allclose(whitened.total, plain.total, atol=1e-5)
-    assert float(whitened.objective.mean()) == pytest.approx(0.0, abs=1e-4)
-    again = statistics.mix(plain.learned, plain.dense)
-    assert torch.allclose(whitened.objective, again, atol=1e-4)
-
-
-def test_statistics_that_cannot_whiten_are_refused():
-    with pytest.raises(ParameterError, match="positive deviations"):
-        RewardStatistics(0.0, 0.0, 0.0, 1.0)
-    assert RewardStatistics.of(torch.zeros(3), torch.zeros(3)).dense_std == 0.01
+def test_training_and_the_public_name_give_one_number(reward, song):
+    """One edit, as arrays and as the batch that training scores."""
+    songs = collate([song])
+    actions = np.random.default_rng(2).integers(0, 2, song.units.n_units)
+    edits = EditBatch(songs, torch.tensor([0]), torch.tensor(actions)[None], torch.tensor([0.6]))
+    trained_on = reward_pair(reward.ensemble, songs).score(edits)
+    trajectory = {
+        "beat_features": beat_features_of(song, actions, target_ratio=0.6),
+        "action_ids": actions[song.units.unit_id],
+        "unit_id": song.units.unit_id,
+        "beat_durations": np.diff(song.grid.bounds),
+        "structure": song.structure,
+    }
+    alone = reward.compute_trajectory_reward(trajectory, dense_reward=float(dense_reward(edits)))
+    assert alone == pytest.approx(float(trained_on.total), abs=1e-4)
+    assert float(reward(edits)) == pytest.approx(float(trained_on.total), abs=1e-5)

@@ -313,7 +313,8 @@ def page() -> str:
         for stem, (definition, correlation, of_mix) in _STEMS.items()
     ]
     columns = [
-        f"| {i} | `{column.name}` | {column.group} | {column.unit} | {column.low:g} to {column.high:g} | {column.definition} |"
+        f"| {i} | `{column.name}` | {column.group} | {column.unit} | {column.low:g} to {column.high:g} "
+        f"| {column.definition} |"
         for i, column in enumerate(FEATURE_COLUMNS)
     ]
     return _PAGE.format(
