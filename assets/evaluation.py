@@ -268,7 +268,7 @@ def edited_songs(
     from dataclasses import replace
 
     from editorbot_core.audio.files import read_audio, write_audio
-    from editorbot_core.audio.render import align_joins, render
+    from editorbot_core.audio.render import render_edit
     from editorbot_core.editing.interchange import write_edl
     from editorbot_core.policy.editors import policy_editor
     from editorbot_core.policy.files import load_policy
@@ -291,9 +291,10 @@ def edited_songs(
         clip = read_audio(song.path)
         for ratio in config.eval_ratios:
             edl = editor(song, ratio * song.duration)
-            edl = replace(edl, segments=align_joins(clip, edl.segments))
+            rendering = render_edit(clip, edl.segments)
+            edl = replace(edl, segments=rendering.segments)
             target = folder / f"{song.track_id}-{round(100 * ratio)}.flac"
-            write_audio(target, render(clip, edl.segments))
+            write_audio(target, rendering.clip)
             write_edl(target.with_suffix(".json"), edl)
             rows.append(
                 {

@@ -125,22 +125,12 @@ def _label_by_listener(
     store: "PreferenceStore", home: Home, song_library: pd.DataFrame, edit_pairs: pd.DataFrame
 ) -> int:
     """Let the bootstrap listener answer the pairs it has not answered; return how many those were."""
-    import numpy as np
-
     from editorbot_core.preferences.listener import BootstrapListener
     from editorbot_core.preferences.pair_files import pairs_of
 
     answered = {answer.answer_id for answer in store.stream(source="bootstrap")}
-    songs = {song.track_id: song for song in songs_of(home, song_library)}
-    listener = BootstrapListener()
-    seed = home.config().seed
-    answers = []
-    for pair in pairs_of(edit_pairs):
-        rng = np.random.default_rng([seed, int(pair.pair_id[:16], 16)])
-        answer = listener.prefer(songs[pair.a.track_id], pair, rng)
-        if answer.answer_id not in answered:
-            answers.append(answer)
-    return store.add_many(answers)
+    answers = BootstrapListener().answers(songs_of(home, song_library), pairs_of(edit_pairs), seed=home.config().seed)
+    return store.add_many([answer for answer in answers if answer.answer_id not in answered])
 
 
 def answers_of(home: Home, preferences: pd.DataFrame, part: str) -> "list[Preference]":

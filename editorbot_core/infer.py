@@ -54,7 +54,7 @@ def edit_song(
         reward: Chooses among the policy's edits and searched ones; without one, the policy's own probability ranks.
         seed: Of the samples.
     """
-    from editorbot_core.audio.render import align_joins, render
+    from editorbot_core.audio.render import render_edit
     from editorbot_core.policy.editors import candidate_edits
 
     edls = candidate_edits(
@@ -69,8 +69,8 @@ def edit_song(
     )
     results = []
     for edl in edls:
-        aligned = replace(edl, segments=align_joins(clip, edl.segments))
-        results.append(RenderedEdit(aligned, render(clip, aligned.segments)))
+        rendering = render_edit(clip, edl.segments)
+        results.append(RenderedEdit(replace(edl, segments=rendering.segments), rendering.clip))
     return results
 
 

@@ -8,9 +8,9 @@ out unchanged, bit for bit.
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import correlate
 
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.segments import Segment
@@ -101,8 +101,8 @@ def _best_shift(clip: AudioClip, exit_sample: int, start: int, *, search: int, f
     product = np.zeros(2 * search + 1)
     energy = np.zeros(2 * search + 1)
     for outgoing, incoming in zip(pattern, region, strict=True):
-        product += correlate(incoming, outgoing * window, mode="valid")
-        energy += correlate(incoming**2, window, mode="valid")
+        product += np.correlate(incoming, outgoing * window, mode="valid")
+        energy += np.correlate(incoming**2, window, mode="valid")
     own = float((pattern**2 * window).sum())
     # Silence matches nothing: below -90 dB a start stays where it is.
     floor = 1e-9 * window.sum()
@@ -167,6 +167,19 @@ def render(clip: AudioClip, segments: Sequence[Segment]) -> AudioClip:
         incoming = _material(clip, after, bounds[i], entry - early, entry + late)
         out[:, join - early : join + late] = _crossfade(outgoing, incoming)
     return AudioClip(out, clip.sample_rate)
+
+
+class Rendering(NamedTuple):
+    """An edit as it is heard: its segments with the joins where they were moved to, and the audio."""
+
+    segments: tuple[Segment, ...]
+    clip: AudioClip
+
+
+def render_edit(clip: AudioClip, segments: Sequence[Segment]) -> Rendering:
+    """Move the joins of an edit to the best-matching samples and render it, as listeners hear it."""
+    aligned = align_joins(clip, segments)
+    return Rendering(aligned, render(clip, aligned))
 
 
 def _material(clip: AudioClip, segment: Segment, own: tuple[int, int], low: int, high: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.files import read_audio
-from editorbot_core.audio.render import align_joins, render
+from editorbot_core.audio.render import render_edit
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.progress import Progress
 from editorbot_core.editing.baselines import Editor
@@ -204,7 +204,6 @@ def _measure(editor: Editor, song: Song, target_s: float, clip: AudioClip | None
     audio = None
     if clip is not None:
         # Judged as it is heard: joins at the best-matching sample.
-        segments = align_joins(clip, edl.segments)
+        segments, audio = render_edit(clip, edl.segments)
         edl = replace(edl, segments=segments)
-        audio = render(clip, segments)
     return asdict(edit_metrics(edl, song, rendered=audio))

@@ -256,6 +256,25 @@ class BootstrapListener:
             round=round,
         )
 
+    def answers(
+        self, songs: Iterable[Song], pairs: Iterable[EditPair], *, seed: int, round: int = 0
+    ) -> list[Preference]:
+        """Its answers to `pairs`, in their order; the same seed, pair and round give the same answer with the same id.
+
+        Args:
+            songs: The songs that the pairs are of.
+            pairs: What is compared.
+            seed: Of the noise.
+            round: Which round of asking this is.
+        """
+        by_id = {song.track_id: song for song in songs}
+        return [
+            self.prefer(
+                by_id[pair.a.track_id], pair, np.random.default_rng([seed, int(pair.pair_id[:16], 16), round]), round
+            )
+            for pair in pairs
+        ]
+
     def bayes_ceiling(
         self, songs: Mapping[str, Song] | Iterable[Song], pairs: Iterable[EditPair | Preference]
     ) -> float:

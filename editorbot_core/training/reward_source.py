@@ -66,10 +66,8 @@ def bootstrap_preferences(
 ) -> list[Preference]:
     """Answers of the bootstrap listener to pairs of edits of `songs`."""
     rng = np.random.default_rng(seed)
-    listener = BootstrapListener()
-    by_id = {song.track_id: song for song in songs}
     pairs = propose_pairs(songs, n_pairs=pairs_per_song * len(songs), rng=rng, progress=progress)
-    return [listener.prefer(by_id[pair.a.track_id], pair, rng) for pair in pairs]
+    return BootstrapListener().answers(songs, pairs, seed=seed)
 
 
 def training_preferences(

@@ -100,25 +100,6 @@ def guided_edits(
     return edits
 
 
-def listener_answers(songs: Sequence[Song], *, seed: int, listener: BootstrapListener | None = None) -> Answer:
-    """Answers of the bootstrap listener; the same pair, seed and round give the same answer."""
-    listener = listener or BootstrapListener()
-    by_id = {song.track_id: song for song in songs}
-
-    def answer(pairs: Sequence[EditPair], round_number: int) -> Sequence[Preference]:
-        return [
-            listener.prefer(
-                by_id[pair.a.track_id],
-                pair,
-                np.random.default_rng([seed, round_number, int(pair.pair_id[:16], 16)]),
-                round_number,
-            )
-            for pair in pairs
-        ]
-
-    return answer
-
-
 def reward_on_songs(
     ensemble: RewardEnsemble,
     songs: Sequence[Song],
@@ -148,7 +129,7 @@ def reward_on_songs(
     else:
         pairs = pairs_among(policy_edits)
         pairs = [pairs[i] for i in rng.permutation(len(pairs))[:n_pairs]]
-    answers = listener_answers(songs, seed=seed, listener=listener)(pairs, 0)
+    answers = listener.answers(songs, pairs, seed=seed)
     batch = pair_batch(answers, songs).to(ensemble.temperature.device)
     if not bool((batch.label != 0.5).any()):
         return {}
@@ -184,7 +165,6 @@ def learn_in_rounds(
     """
     if n_rounds < 1:
         raise ParameterError(f"n_rounds must be at least 1; got {n_rounds}")
-    answer = answer or listener_answers(songs, seed=config.seed)
     aside = hold_out([song.track_id for song in songs], fraction=config.reward.held_out_fraction, seed=config.seed)
     learning = [song for song in songs if song.track_id not in aside]
     held_out = [song for song in songs if song.track_id in aside]
@@ -192,6 +172,7 @@ def learn_in_rounds(
     reference = warm_start(
         Policy(config.policy), songs, config=config.warm_start, seed=config.seed, device=device, progress=progress
     )
+    listener = BootstrapListener()
     policy, answers, found = reference, [], []
     batch = collate(learning).to(device)
     ensemble: RewardEnsemble | None = None
@@ -203,7 +184,8 @@ def learn_in_rounds(
             own = {track_id: [*edits, *guided[track_id]] for track_id, edits in own.items()}
         n_pairs = config.n_pairs * len(songs) // (1 if number == 0 else 2)
         rng = np.random.default_rng(seed)
-        new = list(answer(propose_pairs(songs, n_pairs=n_pairs, rng=rng, policy_edits=own, progress=progress), number))
+        pairs = propose_pairs(songs, n_pairs=n_pairs, rng=rng, policy_edits=own, progress=progress)
+        new = list(answer(pairs, number)) if answer else listener.answers(songs, pairs, seed=config.seed, round=number)
         metrics: dict[str, float] = {"round/n_new_answers": float(len(new))}
         if ensemble is not None:
             # The reward model of the round before, on edits that were made to please it.

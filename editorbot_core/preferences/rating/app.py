@@ -34,7 +34,7 @@ from editorbot_core.editing.edits import EditDecisionList
 from editorbot_core.preferences.preference import EditPair, Preference, utc_now
 from editorbot_core.preferences.rating.guard import SECURITY_HEADERS, Guard, check_token, error_response
 from editorbot_core.preferences.rating.queue import PairQueue, edit_key
-from editorbot_core.preferences.rating.renders import RenderCache, RenderedEdit, song_name
+from editorbot_core.preferences.rating.renders import PlayableEdit, RenderCache, song_name
 from editorbot_core.preferences.store import PreferenceStore
 
 STATIC_FILES = {
@@ -230,7 +230,7 @@ class _Session:
         return self.renders.audio_path(audio_id)
 
 
-def _describe(rendered: RenderedEdit) -> dict[str, Any]:
+def _describe(rendered: PlayableEdit) -> dict[str, Any]:
     return {
         "audio": rendered.audio_id,
         "duration_s": rendered.duration_s,

@@ -15,7 +15,7 @@ import numpy as np
 
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.files import open_audio, write_audio
-from editorbot_core.audio.render import align_joins, join_times, render
+from editorbot_core.audio.render import join_times, render_edit
 from editorbot_core.base.errors import AudioError, FormatError
 from editorbot_core.base.files import path_to_text, read_json, sweep_temporaries, text_to_path, write_json
 from editorbot_core.editing.edits import EditDecisionList
@@ -28,7 +28,7 @@ _SUFFIX = ".wav"
 
 
 @dataclass(frozen=True)
-class RenderedEdit:
+class PlayableEdit:
     """What the page shows of one edit.
 
     Attributes:
@@ -62,7 +62,7 @@ class RenderCache:
         """Where the audio of that id is, if it has been rendered."""
         return self._folder / f"{audio_id}{_SUFFIX}"
 
-    def get(self, *edits: EditDecisionList) -> tuple[RenderedEdit, ...]:
+    def get(self, *edits: EditDecisionList) -> tuple[PlayableEdit, ...]:
         """The rendered edits of one song, from the folder or made now; the song is decoded at most once.
 
         Raises:
@@ -84,10 +84,9 @@ class RenderCache:
             self._prune(keep={edit.audio_id for edit in rendered})
         return tuple(rendered)
 
-    def _make(self, edl: EditDecisionList, audio_id: str, source: AudioClip) -> RenderedEdit:
-        segments = align_joins(source, edl.segments)
-        clip = render(source, segments)
-        rendered = RenderedEdit(
+    def _make(self, edl: EditDecisionList, audio_id: str, source: AudioClip) -> PlayableEdit:
+        segments, clip = render_edit(source, edl.segments)
+        rendered = PlayableEdit(
             audio_id=audio_id,
             duration_s=round(clip.duration_s, 3),
             joins_s=tuple(round(float(time_s), 3) for time_s in join_times(segments)),
@@ -125,7 +124,7 @@ class RenderCache:
             self._refused[state] = str(error)
             raise
 
-    def _load(self, audio_id: str) -> RenderedEdit | None:
+    def _load(self, audio_id: str) -> PlayableEdit | None:
         if not self._sidecar(audio_id).is_file() or not self.audio_path(audio_id).is_file():
             return None
         try:
@@ -167,9 +166,9 @@ def _peaks(clip: AudioClip) -> tuple[int, ...]:
     return tuple(round(100 * float(peak) / highest) if highest > 0 else 0 for peak in peaks)
 
 
-def _parse(document: Any, audio_id: str) -> RenderedEdit:
+def _parse(document: Any, audio_id: str) -> PlayableEdit:
     try:
-        rendered = RenderedEdit(
+        rendered = PlayableEdit(
             audio_id=str(document["audio_id"]),
             duration_s=float(document["duration_s"]),
             joins_s=tuple(float(join) for join in document["joins_s"]),

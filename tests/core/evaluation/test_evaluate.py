@@ -437,7 +437,7 @@ def test_rendered_edits_are_judged_as_they_are_heard(tmp_path, monkeypatch):
         moved.append(tuple(replace(s, start_s=s.start_s + 0.005) for s in segments))
         return moved[-1]
 
-    monkeypatch.setattr("editorbot_core.evaluation.evaluate.align_joins", align)
+    monkeypatch.setattr("editorbot_core.audio.render.align_joins", align)
     rows = evaluate(editors, [song], rendered=True).rows
     assert rows["duration_s"].tolist() == [sum(s.duration_s for s in segments) for segments in moved]
 
