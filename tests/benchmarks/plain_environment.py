@@ -16,7 +16,7 @@ _LIMIT = 10.0
 
 
 class PlainSongEnv(gymnasium.Env):
-    """Same rules, observations and reward as `editorbot_core.gymnasium_adapter`; a song's tables are made once."""
+    """As `editorbot_core.policy.gymnasium_adapter`: rules, observations, reward; the tables of a song are made once."""
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - the name and form Gymnasium asks for
 

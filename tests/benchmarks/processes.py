@@ -17,7 +17,7 @@ _LENGTHS = (("30 s", 30.0, None), ("3 min", 180.0, None), ("30 min", 1_800.0, 30
 _N_SONGS = 12
 _MEMORY = """
 import json, sys, time
-from editorbot_core.features import analyse, warm_up
+from editorbot_core.analysis.features.extraction import analyse, warm_up
 from tests.benchmarks.registry import peak_rss_mb
 warm_up()
 analyse(sys.argv[2])

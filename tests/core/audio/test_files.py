@@ -1,27 +1,19 @@
+"""Audio files give back their samples, or a reason that names them."""
+
 import os
 import re
-import signal
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from editorbot_core.audio import decoder as decoding
-from editorbot_core.audio import decoder_server as decoders
 from editorbot_core.audio.clip import AudioClip, resample
-from editorbot_core.audio.decoder import DecodingLimits, SampleForm
 from editorbot_core.audio.files import find_audio, open_audio, read_audio, sha256_audio, write_audio
 from editorbot_core.base.errors import AudioError, ParameterError
 from editorbot_core.base.files import path_to_text, sha256_file, text_to_path
-
-
-def tone(duration_s: float = 2.0, *, sample_rate: int = 22_050, n_channels: int = 1, hz: float = 440.0) -> AudioClip:
-    t = np.arange(round(duration_s * sample_rate)) / sample_rate
-    rows = [0.4 * np.sin(2 * np.pi * hz * (channel + 1) * t) for channel in range(n_channels)]
-    return AudioClip(np.array(rows, dtype=np.float32), sample_rate)
+from tests.core.audio.conftest import tone
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -73,15 +65,6 @@ def test_any_rate_and_number_of_channels_becomes_mono(tmp_path: Path, sample_rat
     expected = resample(AudioClip(clip.samples.mean(axis=0, dtype=np.float32)[None], sample_rate), 22_050)
     assert mono.samples.shape == (1, 3 * 22_050)
     np.testing.assert_allclose(mono.samples, expected.samples, atol=1e-5)
-
-
-def test_resampling_keeps_a_tone(tmp_path: Path) -> None:
-    expected = tone(2.0, sample_rate=16_000, n_channels=2)
-    got = resample(tone(2.0, sample_rate=44_100, n_channels=2), 16_000)
-    np.testing.assert_allclose(got.samples[:, 500:-500], expected.samples[:, 500:-500], atol=1e-3)
-    write_audio(tmp_path / "a.wav", tone(2.0, sample_rate=44_100, n_channels=2))
-    read = read_audio(tmp_path / "a.wav", sample_rate=16_000)
-    np.testing.assert_allclose(read.samples, got.samples, atol=1e-5)
 
 
 def test_blocks_join_to_the_whole(tmp_path: Path) -> None:
@@ -161,138 +144,6 @@ def test_bad_files_are_refused_by_name_and_reason(tmp_path: Path, kind: str) -> 
     assert str(path) in str(caught.value)
 
 
-def test_limits_stop_long_audio(tmp_path: Path) -> None:
-    write_audio(tmp_path / "a.flac", AudioClip(np.zeros((1, 30 * 22_050), dtype=np.float32), 22_050))
-    with pytest.raises(AudioError, match="longer than 10 s"):
-        read_audio(tmp_path / "a.flac", limits=DecodingLimits(max_duration_s=10.0))
-
-
-def _with_decoder(monkeypatch: pytest.MonkeyPatch, folder: Path, action: str) -> None:
-    """Decoders that do `action` where they would decode."""
-    script = f"""
-import os, signal, struct, sys, time
-sys.path.insert(0, {str(Path(decoding.__file__).parents[2])!r})
-from editorbot_core.audio import decoder as decoding
-def decode(descriptor, limits):
-    {action}
-    yield decoding.HEADER, b""
-decoding.decode = decode
-decoding.in_form = lambda messages, form, limits: messages
-sys.exit(decoding.main())
-"""
-    (folder / "decoder.py").write_text(script)
-    monkeypatch.setattr(decoding, "__file__", str(folder / "decoder.py"))
-
-
-def test_limits_stop_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_audio(tmp_path / "a.wav", tone())
-    # More than the limit in one piece, whatever memory the process had to spare before the limit was set.
-    _with_decoder(monkeypatch, tmp_path, "bytearray(2**31)")
-    with pytest.raises(AudioError, match=r"a\.wav: decoding needs more than 1024 MiB"):
-        read_audio(tmp_path / "a.wav", limits=DecodingLimits(memory_bytes=2**30))
-
-
-def test_a_decoder_that_crashes_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_audio(tmp_path / "a.wav", tone())
-    _with_decoder(monkeypatch, tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
-    for _ in range(2):
-        with pytest.raises(AudioError, match=r"a\.wav: the decoder crashed on it \(SIGSEGV\)"):
-            read_audio(tmp_path / "a.wav")
-
-
-def test_a_decoder_that_ends_early_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_audio(tmp_path / "a.wav", tone())
-    _with_decoder(monkeypatch, tmp_path, "os._exit(3)")
-    with pytest.raises(AudioError, match=r"a\.wav: the decoder ended early \(status 3\)"):
-        read_audio(tmp_path / "a.wav")
-
-
-def test_a_decoder_that_hangs_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_audio(tmp_path / "a.wav", tone())
-    _with_decoder(monkeypatch, tmp_path, "time.sleep(60)")
-    with pytest.raises(AudioError, match=r"made no progress for 0\.3 s"):
-        read_audio(tmp_path / "a.wav", limits=DecodingLimits(stall_s=0.3))
-
-
-def test_a_decoder_that_uses_too_much_time_is_an_error_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_audio(tmp_path / "a.wav", tone())
-    _with_decoder(monkeypatch, tmp_path, "os.kill(os.getpid(), signal.SIGXCPU)")
-    with pytest.raises(AudioError, match="processor time"):
-        read_audio(tmp_path / "a.wav")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def test_no_decoder_is_left_behind(tmp_path: Path) -> None:
-    write_audio(tmp_path / "a.wav", tone(60.0))
-    with open_audio(tmp_path / "a.wav") as stream:
-        next(iter(stream))
-        pid = stream._decoder._pid
-        assert _lives(pid)
-    assert not _lives(pid)
-
-
-def test_a_server_of_decoders_that_died_is_replaced(tmp_path: Path) -> None:
-    write_audio(tmp_path / "a.wav", tone(60.0))
-    with open_audio(tmp_path / "a.wav") as stream:
-        blocks = iter(stream)
-        next(blocks)
-        server = decoders.decoder_server()
-        os.kill(server._process.pid, signal.SIGKILL)
-        server._process.wait()
-        # What is being decoded is decoded to the end.
-        assert sum(len(block) for block in blocks) == 60 * 22_050 - decoding.BLOCK_FRAMES
-    assert read_audio(tmp_path / "a.wav").n_samples == 60 * 22_050
-    assert decoders.decoder_server() is not server
-
-
-def test_threads_share_the_server_of_decoders(tmp_path: Path) -> None:
-    for i in range(4):
-        write_audio(tmp_path / f"{i}.wav", tone(1.0 + i))
-    with ThreadPoolExecutor(4) as threads:
-        clips = list(threads.map(lambda i: read_audio(tmp_path / f"{i % 4}.wav"), range(24)))
-    assert [clip.n_samples for clip in clips] == [(1 + i % 4) * 22_050 for i in range(24)]
-
-
-def test_decoding_writes_messages_to_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_limit_process", lambda limits: None)
-    write_audio(tmp_path / "a.wav", tone(0.1))
-    with (tmp_path / "a.wav").open("rb") as audio, (tmp_path / "messages").open("wb") as output:
-        form = SampleForm(mono=True, sample_rate=44_100)
-        assert decoding.decode_into(output.fileno(), audio.fileno(), form, DecodingLimits()) == 0
-    messages = (tmp_path / "messages").read_bytes()
-    assert messages.startswith(decoding.HEADER)
-    assert messages.endswith(decoding.MESSAGE.pack(decoding.END, 4) + b"2205")
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ('decoding.BLOCK, struct.pack("<f", float("nan"))', "not finite numbers"),
-        ('decoding.END, b"22050"', "the decoder sent 0 samples of 22050"),
-        ("decoding.BLOCK, bytes(2**25)", "the decoder sent a message of 33554432 bytes"),
-    ],
-)
-def test_a_decoder_that_was_taken_over_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, reason: str
-) -> None:
-    write_audio(tmp_path / "a.wav", tone())
-    header = '{"sample_rate": 22050, "n_channels": 1, "container": "WAV"}'
-    action = f"""yield decoding.HEADER, b'{header}'
-    yield {message}"""
-    _with_decoder(monkeypatch, tmp_path, action)
-    with pytest.raises(AudioError, match=reason):
-        read_audio(tmp_path / "a.wav")
-
-
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", tone(20.0))
     with (
@@ -339,10 +190,3 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path: Path, clip: AudioClip, 
     with pytest.raises(ParameterError, match=re.escape(reason)):
         write_audio(tmp_path / name, clip)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_clip_checks_its_samples() -> None:
-    with pytest.raises(ParameterError, match="float32"):
-        AudioClip(np.zeros((1, 9)), 22_050)
-    with pytest.raises(ParameterError, match="positive"):
-        AudioClip(np.zeros((1, 9), dtype=np.float32), 0)

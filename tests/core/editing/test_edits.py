@@ -154,22 +154,6 @@ def test_unit_ids_that_do_not_count_up_are_refused(ids):
         Units(np.array(ids, dtype=np.int64))
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"start_s": 1.0, "end_s": 1.0},
-        {"start_s": -0.1, "end_s": 1.0},
-        {"start_s": 0.0, "end_s": float("nan")},
-        {"start_s": 0.0, "end_s": 1.0, "gain_db": float("inf")},
-        {"start_s": 0.0, "end_s": 1.0, "crossfade_ms": -1.0},
-        {"start_s": 0.0, "end_s": 1.0, "fade_out_s": 1.5},
-    ],
-)
-def test_impossible_segments_are_refused(arguments):
-    with pytest.raises(ParameterError):
-        Segment(**arguments)
-
-
 def test_an_edit_of_nothing_is_refused():
     grid = make_grid(2)
     with pytest.raises(ParameterError, match="at least one unit"):

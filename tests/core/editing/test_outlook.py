@@ -1,13 +1,8 @@
 from itertools import product
 
-import numpy as np
 import pytest
 import torch
 
-from editorbot_core.analysis.beats.grid import BeatGrid, Units
-from editorbot_core.analysis.features.columns import N_FEATURES
-from editorbot_core.analysis.features.table import BeatFeatures
-from editorbot_core.analysis.structure.structure import Structure
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.batches import collate
 from editorbot_core.editing.edits import CUT, KEEP
@@ -16,23 +11,14 @@ from editorbot_core.editing.outlook import MARGIN_STEPS, UNREACHABLE, outlook_of
 from editorbot_core.editing.search import edit_cost, search_edits
 from editorbot_core.policy.environment import BeatEditingEnv, plan_episodes, replay
 from editorbot_core.policy.observation import ways_on
-from editorbot_core.songs.song import Song
+from tests.core.conftest import make_song
 
 
 def even_song(n_bars, *, seed=0):
     """Bars of two seconds, random features, random guesses at phrases."""
-    rng = np.random.default_rng(seed)
-    n = 4 * n_bars
-    grid = BeatGrid(0.5 * np.arange(n), np.arange(n) % 4 + 1, 0.5 * n)
-    units = Units.bars(grid)
-    structure = Structure(
-        rng.beta(0.4, 1.2, n_bars).astype(np.float32),
-        rng.dirichlet(np.full(4, 0.4), n_bars).astype(np.float32),
-        np.arange(n_bars) % 3,
-        1.0,
+    return make_song(
+        seed, n_bars=n_bars, beat_s=0.5, jitter=0.0, first_s=0.0, tail_s=0.0, phrase_bars=None, n_materials=3
     )
-    features = BeatFeatures(rng.normal(size=(n, N_FEATURES)).astype(np.float32), grid)
-    return Song(f"song{seed}", "song.wav", "", features, units, structure)
 
 
 def cost_of(outlook, kept, surplus_units):

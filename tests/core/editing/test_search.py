@@ -1,3 +1,5 @@
+"""The search finds what trying everything finds, and its edits meet the target."""
+
 import time
 from dataclasses import replace
 from itertools import combinations
@@ -5,54 +7,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from editorbot_core.analysis.beats.grid import BeatGrid, Units
-from editorbot_core.analysis.features.columns import N_FEATURES
-from editorbot_core.analysis.features.table import BeatFeatures
-from editorbot_core.analysis.structure.structure import Structure
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing import joins, outlook, retargeting
 from editorbot_core.editing import search as join_search
-from editorbot_core.editing.baselines import search_acoustic, search_structure
 from editorbot_core.editing.edits import CUT, KEEP, TOLERANCE_RATIO, edl_of
 from editorbot_core.editing.joins import MAX_PLACES, SearchWeights
 from editorbot_core.editing.outlook import outlook_of
 from editorbot_core.editing.search import STARTS_OF_THREE, candidate_edits, edit_cost, search_edits
-from editorbot_core.songs.song import Song
+from tests.core.editing.conftest import guessed_song, missed_s
 
 PRESETS = {"acoustic": SearchWeights.acoustic(), "light": SearchWeights.light(), "full": SearchWeights.full()}
 
 
-def make_song(n_bars=20, *, seed=0, pickup=0, units_of_beats=False, phrase_bars=None, n_materials=3):
-    """A song of random features; its phrases are of `phrase_bars` bars in turn and certain, or random guesses."""
-    rng = np.random.default_rng(seed)
-    n = 4 * n_bars + pickup
-    times = 0.2 + np.cumsum(rng.uniform(0.45, 0.55, n))
-    grid = BeatGrid(times, (np.arange(n) - pickup) % 4 + 1, float(times[-1]) + 1.0)
-    units = Units.beats(n) if units_of_beats else Units.bars(grid)
-    n_units = units.n_units
-    if phrase_bars is None:
-        start = rng.beta(0.4, 1.2, n_units)
-        phase = rng.dirichlet(np.full(4, 0.4), n_units)
-        cluster = np.cumsum(rng.random(n_units) < 0.3) % n_materials
-    else:
-        starts = np.cumsum([0, *phrase_bars])
-        assert starts[-1] == n_units
-        phrase = np.searchsorted(starts, np.arange(n_units), side="right") - 1
-        start = np.where(np.isin(np.arange(n_units), starts), 0.95, 0.02)
-        phase = np.full((n_units, 4), 0.01)
-        phase[np.arange(n_units), (np.arange(n_units) - starts[phrase]) % 4] = 0.97
-        cluster = phrase % n_materials
-    structure = Structure(start.astype(np.float32), phase.astype(np.float32), cluster.astype(np.int64), 1.0)
-    features = BeatFeatures(rng.normal(size=(n, N_FEATURES)).astype(np.float32), grid)
-    return Song("song", "song.wav", "", features, units, structure)
-
-
 def tolerance_s(song, target_s):
     return TOLERANCE_RATIO * target_s + 0.5 * float(np.median(song.unit_durations))
-
-
-def missed_s(song, actions, target_s):
-    return abs(float(song.unit_durations[actions != CUT].sum()) - target_s)
 
 
 def naive_edits(song, target_s, max_ranges):
@@ -72,7 +40,7 @@ def naive_edits(song, target_s, max_ranges):
 def test_one_and_two_joins_are_as_good_as_trying_everything(seed, preset):
     # Three joins are dear here, so that the naive edits, of one and two, hold the cheapest.
     weights = replace(PRESETS[preset], join=30.0)
-    song = make_song(13, seed=seed, pickup=seed % 2)
+    song = guessed_song(13, seed=seed, pickup=seed % 2)
     target_s = (0.35, 0.5, 0.7, 0.9)[seed] * song.duration
     naive = sorted((edit_cost(song, a, target_s, weights=weights), a.tobytes()) for a in naive_edits(song, target_s, 2))
     found = search_edits(song, target_s, weights=weights, n_best=20)
@@ -83,7 +51,7 @@ def test_one_and_two_joins_are_as_good_as_trying_everything(seed, preset):
 def test_three_joins_are_as_good_as_trying_everything():
     # Few enough units that all of them are among the likeliest starts.
     weights = replace(SearchWeights.full(), join=0.0, length=300.0, length_free=0.0)
-    song = make_song(11, seed=3)
+    song = guessed_song(11, seed=3)
     assert song.units.n_units <= STARTS_OF_THREE
     target_s = 0.45 * song.duration
     costs = [edit_cost(song, a, target_s, weights=weights) for a in naive_edits(song, target_s, 3)]
@@ -93,59 +61,8 @@ def test_three_joins_are_as_good_as_trying_everything():
     assert set(n_ranges) == {1, 2, 3}
 
 
-def test_the_cost_is_made_of_what_the_module_says():
-    song = make_song(20, seed=1)
-    target_s = 0.5 * song.duration
-    none = SearchWeights(*[0.0] * 10, sharpness=1.0)
-    actions = np.full(20, KEEP)
-    actions[3:9] = actions[11:14] = CUT
-    structure, start = song.structure, song.structure.phrase_start.astype(float)
-
-    def cost(**weights):
-        return edit_cost(song, actions, target_s, weights=replace(none, **weights))
-
-    joins = [(3, 9), (11, 14)]
-    assert cost() == 0.0
-    assert cost(join=0.5) == pytest.approx(1.0)
-    assert cost(phase=2.0) == pytest.approx(sum(2 * (1 - structure.phase[i] @ structure.phase[j]) for i, j in joins))
-    end = [start[i] * (1 - np.prod(1 - start[:i])) for i in range(20)]
-    assert cost(phrase=3.0) == pytest.approx(sum(3 * (1 - np.sqrt(end[i] * start[j])) for i, j in joins))
-    phase = structure.phase.astype(float) ** 2.5
-    phase /= phase.sum(axis=1, keepdims=True)
-    assert cost(phase=2.0, sharpness=2.5) == pytest.approx(sum(2 * (1 - phase[i] @ phase[j]) for i, j in joins))
-    odds = (start / (1 - start)) ** 2.5
-    start = odds / (1 + odds)
-    end = [start[i] * (1 - np.prod(1 - start[:i])) for i in range(20)]
-    expected = sum(3 * (1 - np.sqrt(end[i] * start[j])) for i, j in joins)
-    assert cost(phrase=3.0, sharpness=2.5) == pytest.approx(expected)
-    missed = missed_s(song, actions, target_s) / target_s
-    assert cost(length=10.0) == pytest.approx(10 * missed)
-    assert cost(length=10.0, length_free=0.02) == pytest.approx(10 * (missed - 0.02))
-    assert cost(bar_position=1.0) == 0.0
-    for name in ("context", "step", "harmony"):
-        assert 0 < cost(**{name: 1.0}) < 4, name
-        assert cost(**{name: 2.0}) == pytest.approx(2 * cost(**{name: 1.0}))
-
-
-def test_what_was_heard_before_is_no_novelty():
-    song = make_song(12, seed=5)
-    values = song.features.values.copy()
-    # Bars 2 to 4 come again as bars 7 to 9: leaving before bar 3 for bar 8 repeats what the song does.
-    values[4 * 7 : 4 * 10] = values[4 * 2 : 4 * 5]
-    song = replace(song, features=BeatFeatures(values, song.grid))
-    actions = np.full(12, KEEP)
-    actions[3:8] = CUT
-    none = SearchWeights(*[0.0] * 10)
-    cost = {
-        name: edit_cost(song, actions, song.duration, weights=replace(none, **{name: 1.0}))
-        for name in ("harmony", "context")
-    }
-    assert cost["harmony"] == pytest.approx(0.0, abs=1e-5)
-    assert cost["context"] == pytest.approx(0.0, abs=1e-5)
-
-
 def test_clusters_that_are_never_half_heard_are_paid_for():
-    song = make_song(24, phrase_bars=[4] * 6, n_materials=3)
+    song = guessed_song(24, phrase_bars=[4] * 6, n_materials=3)
     weights = replace(SearchWeights(*[0.0] * 10), coverage=3.0)
 
     def cost(*cut):
@@ -163,7 +80,7 @@ def test_clusters_that_are_never_half_heard_are_paid_for():
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7, 0.9, 0.97, 1.0])
 @pytest.mark.parametrize("units_of_beats", [False, True])
 def test_edits_start_and_end_as_the_song_and_last_as_long_as_asked(ratio, units_of_beats):
-    song = make_song(24, pickup=2, units_of_beats=units_of_beats, seed=7)
+    song = guessed_song(24, pickup=2, units_of_beats=units_of_beats, seed=7)
     target_s = ratio * song.duration
     for weights in PRESETS.values():
         edits = search_edits(song, target_s, weights=weights, n_best=30)
@@ -179,14 +96,14 @@ def test_edits_start_and_end_as_the_song_and_last_as_long_as_asked(ratio, units_
 
 
 def test_nothing_is_cut_where_nothing_has_to_be():
-    song = make_song(24)
+    song = guessed_song(24)
     assert (search_edits(song, song.duration, weights=SearchWeights.full())[0].actions == KEEP).all()
 
 
 @pytest.mark.parametrize("ratio", [0.01, 1.2, 3.0])
 @pytest.mark.parametrize("n_bars", [1, 2, 3, 20])
 def test_every_target_gets_an_edit(ratio, n_bars):
-    song = make_song(n_bars)
+    song = guessed_song(n_bars)
     target_s = ratio * song.duration
     for edits in (
         search_edits(song, target_s, weights=SearchWeights.full(), n_best=4),
@@ -202,29 +119,8 @@ def test_every_target_gets_an_edit(ratio, n_bars):
         )
 
 
-def test_phrases_decide_where_they_are_known():
-    song = make_song(40, phrase_bars=[8, 8, 6, 8, 10], seed=11)
-    # Without the second and the third phrase: the only way to lose 14 bars at phrase starts and stay in phase.
-    target_s = float(np.delete(song.unit_durations, np.arange(8, 22)).sum())
-    edl = search_structure(song, target_s)
-    begin, end = np.flatnonzero(np.diff((edl.unit_actions == CUT).astype(int)))[:2] + 1
-    assert (begin, end) == (8, 22)
-    assert edl.model["name"] == "search_structure"
-
-
-def test_the_acoustic_search_does_not_see_structure():
-    song = make_song(30, seed=2)
-    other = replace(song, structure=make_song(30, seed=9).structure)
-    for ratio in (0.4, 0.6, 0.8):
-        target_s = ratio * song.duration
-        a, b = search_acoustic(song, target_s), search_acoustic(other, target_s)
-        np.testing.assert_array_equal(a.actions, b.actions)
-        assert a.model["name"] == "search_acoustic"
-        assert not np.array_equal(search_structure(song, target_s).actions, a.actions)
-
-
 def test_searching_twice_gives_the_same():
-    song = make_song(40, seed=4)
+    song = guessed_song(40, seed=4)
     for find in (
         lambda: search_edits(song, 30.0, weights=SearchWeights.full(), n_best=50, min_difference=0.05),
         lambda: candidate_edits(song, 30.0, weights=SearchWeights.light(), n_candidates=60),
@@ -235,7 +131,7 @@ def test_searching_twice_gives_the_same():
 
 
 def test_raising_any_weight_never_makes_the_best_edit_cheaper():
-    song = make_song(24, seed=6, pickup=1, units_of_beats=True)
+    song = guessed_song(24, seed=6, pickup=1, units_of_beats=True)
     target_s = 0.6 * song.duration
     base = SearchWeights.full()
     cheapest = search_edits(song, target_s, weights=base)[0].cost
@@ -250,7 +146,7 @@ def differences(edits):
 
 
 def test_different_edits_are_as_different_as_asked():
-    song = make_song(50, seed=8)
+    song = guessed_song(50, seed=8)
     target_s = 0.5 * song.duration
     plain = search_edits(song, target_s, weights=SearchWeights.full(), n_best=12)
     apart = search_edits(song, target_s, weights=SearchWeights.full(), n_best=12, min_difference=0.2)
@@ -261,7 +157,7 @@ def test_different_edits_are_as_different_as_asked():
 
 
 def test_candidates_differ_and_join_all_over_the_song():
-    song = make_song(60, seed=10)
+    song = guessed_song(60, seed=10)
     target_s = 0.5 * song.duration
     candidates = candidate_edits(song, target_s, weights=SearchWeights.full(), n_candidates=100)
     assert len(candidates) == 100
@@ -274,31 +170,20 @@ def test_candidates_differ_and_join_all_over_the_song():
 
 
 def test_a_long_song_is_searched_in_fewer_places():
-    song = make_song(2 * MAX_PLACES, seed=12)
+    song = guessed_song(2 * MAX_PLACES, seed=12)
     target_s = 0.5 * song.duration
     search_edits(song, target_s, weights=SearchWeights.full())
     began = time.perf_counter()
     best = search_edits(song, target_s, weights=SearchWeights.full())[0]
     assert time.perf_counter() - began < 10.0
     assert missed_s(song, best.actions, target_s) <= tolerance_s(song, target_s)
-    longest = make_song(1800, seed=13)
+    longest = guessed_song(1800, seed=13)
     edit = search_edits(longest, 0.3 * longest.duration, weights=SearchWeights.acoustic())[0]
     assert missed_s(longest, edit.actions, 0.3 * longest.duration) <= tolerance_s(longest, 0.3 * longest.duration)
 
 
-def test_sampled_weights_vary_and_find_different_edits():
-    song = make_song(50, seed=14)
-    rng = np.random.default_rng(0)
-    edits = {
-        search_edits(song, 0.5 * song.duration, weights=SearchWeights.sample(rng))[0].actions.tobytes()
-        for _ in range(16)
-    }
-    assert len(edits) >= 4
-    assert SearchWeights.sample(np.random.default_rng(1)) == SearchWeights.sample(np.random.default_rng(1))
-
-
 def test_values_that_make_no_sense_are_refused():
-    song = make_song(12)
+    song = guessed_song(12)
     with pytest.raises(ParameterError, match="non-negative"):
         SearchWeights(phase=-1.0)
     with pytest.raises(ParameterError, match="context_beats"):
@@ -331,7 +216,7 @@ def test_warming_up_leaves_nothing_to_compile():
     kernels = (join_search._search, joins._nearest_pair, outlook._induction, retargeting._cheapest_paths)
     before = [len(kernel.signatures) for kernel in kernels]
     assert min(before) >= 1
-    song = make_song(24, seed=3)
+    song = guessed_song(24, seed=3)
     search_edits(song, 0.5 * song.duration, weights=SearchWeights.light(), n_best=4, min_difference=0.1)
     candidate_edits(song, 0.6 * song.duration, weights=SearchWeights.full())
     retargeting.dp_unit_actions(song, 0.5 * song.duration)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from editorbot_core.base.errors import ParameterError
-from editorbot_core.evaluation.comparison import Gain, is_better, paired_gain
+from editorbot_core.evaluation.comparison import Gain, bootstrap_mean, is_better, paired_gain
 
 RULES = {"min_gain": 0.0, "min_probability": 0.8}
 
@@ -52,3 +52,15 @@ def test_a_doubtful_gain_is_not_enough() -> None:
 def test_an_editor_that_was_not_evaluated_is_named() -> None:
     with pytest.raises(ParameterError, match="'other'"):
         paired_gain(_rows(new=[50.0]), "new", "other")
+
+
+def test_the_bootstrap_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        interval = bootstrap_mean(rng.normal(0.0, 1.0, 40), seed=trial, n_resamples=400)
+        hits += interval.low <= 0.0 <= interval.high
+    assert 0.88 <= hits / 200 <= 0.99
+    assert bootstrap_mean(np.full(5, 3.0)) == (3.0, 3.0, 3.0)
+    with pytest.raises(ParameterError, match="at least one"):
+        bootstrap_mean(np.array([]))

@@ -1,43 +1,23 @@
+"""Training by DPO: what is preferred is learned, ties teach a tie, and a run resumes bit for bit."""
+
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from editorbot_core.analysis.features.columns import FEATURE_INDEX
 from editorbot_core.base.errors import FormatError, ParameterError
 from editorbot_core.base.tensors import load_tensors, save_tensors
-from editorbot_core.editing.batches import collate
-from editorbot_core.editing.edits import CUT
 from editorbot_core.policy.config import DPOConfig, PolicyConfig
 from editorbot_core.policy.dpo import edit_log_probs, init_dpo, judge_pairs, train_dpo
 from editorbot_core.policy.dpo_state import DPOState
-from editorbot_core.policy.losses import dpo_loss, ipo_loss, soft_preference
 from editorbot_core.policy.network import Policy, policy_digest
-from editorbot_core.policy.rollout import sample_edits
 from editorbot_core.policy.selection import HeldOut
-from editorbot_core.preferences.pairs import PairBatch
-from editorbot_core.rewards.mixing import RewardPair
+from tests.core.policy.conftest import REWARDS, made_pairs
 
 # A reference that hardly looks ahead tries many edits, of which some are preferred.
 SMALL = PolicyConfig(width=16, hidden=32, pair_width=8, n_layers=1, n_heads=2, outlook_trust=0.05)
 QUICK = DPOConfig(batch_pairs=16, log_every=2, rollout_edits=16)
-
-
-def loud_bars(edits):
-    songs = edits.songs
-    sums = torch.zeros((songs.n_songs, songs.n_units + 1))
-    sums = sums.scatter_add(1, songs.unit_id, songs.features[..., FEATURE_INDEX["rms"]])[:, :-1]
-    kept = ((edits.actions != CUT) & edits.unit_mask).float()
-    return (sums[edits.song_index] / 4 * kept).sum(1) / kept.sum(1)
-
-
-REWARDS = RewardPair(loud_bars, lambda edits: torch.full_like(edits.target_ratio, 0.5))
-
-
-@pytest.fixture(scope="module")
-def batch(synthetic_song):
-    return collate([synthetic_song(seed, n_bars=12) for seed in range(4)])
 
 
 @pytest.fixture(scope="module")
@@ -48,70 +28,12 @@ def reference(batch):
     return policy.eval()
 
 
-def made_pairs(reference, batch, *, n, seed):
-    """Pairs sampled from the reference, of which the louder side is preferred."""
-    generator = torch.Generator().manual_seed(seed)
-    index = torch.arange(n) % batch.n_songs
-    ratio = torch.full((n,), 0.5)
-    sides = [
-        sample_edits(reference, batch, song_index=index, target_ratio=ratio, generator=generator).edits
-        for _ in range(2)
-    ]
-    a, b = (loud_bars(side) for side in sides)
-    return PairBatch(
-        songs=batch,
-        song_index=index,
-        actions_a=sides[0].actions,
-        actions_b=sides[1].actions,
-        target_ratio=ratio,
-        label=(a > b).float(),
-        confidence=torch.ones(n),
-        strength=torch.full((n,), 2),
-        source_index=torch.arange(n),
-        n_refused=0,
-    )
-
-
-@pytest.fixture(scope="module")
-def pairs(reference, batch):
-    return made_pairs(reference, batch, n=64, seed=0)
-
-
 def swapped(pairs):
     return replace(pairs, actions_a=pairs.actions_b, actions_b=pairs.actions_a, label=1 - pairs.label)
 
 
 def trained(state, pairs, batch, **options):
     return train_dpo(state, pairs, songs=batch, rewards=REWARDS, **options)
-
-
-def test_dpo_loss_by_hand():
-    # -log sigmoid(0.5 * 2) where a is preferred, -log sigmoid(-1) where b is; a tie is their mean.
-    preferred, rejected = -math.log(1 / (1 + math.exp(-1))), -math.log(1 / (1 + math.exp(1)))
-    loss = dpo_loss(torch.tensor([2.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 0.5]), beta=0.5)
-    torch.testing.assert_close(loss, torch.tensor([preferred, rejected, (preferred + rejected) / 2]))
-    # At the reference nothing is known: log 2.
-    assert float(dpo_loss(torch.tensor(0.0), torch.tensor(1.0), beta=0.1)) == pytest.approx(math.log(2))
-
-
-def test_a_doubtful_label_is_best_met_by_a_finite_margin():
-    # The soft loss is least where sigmoid(beta m) = p: beta m = log(0.9 / 0.1).
-    margins = torch.linspace(-60, 60, 12001)
-    best = margins[dpo_loss(margins, torch.full_like(margins, 0.9), beta=0.1).argmin()]
-    assert float(best) == pytest.approx(math.log(9) / 0.1, abs=0.02)
-
-
-def test_ipo_loss_by_hand():
-    # Aimed-at margin 1 / (2 * 0.25) = 2.
-    loss = ipo_loss(torch.tensor([2.0, 5.0, -2.0, 1.0]), torch.tensor([1.0, 1.0, 0.0, 0.5]), beta=0.25)
-    torch.testing.assert_close(loss, torch.tensor([0.0, 9.0, 0.0, 1.0]))
-
-
-def test_soft_preferences_by_hand():
-    label = torch.tensor([1.0, 0.0, 0.5, 1.0])
-    confidence = torch.tensor([1.0, 1.0, 1.0, 0.5])
-    result = soft_preference(label, confidence, label_smoothing=0.05)
-    torch.testing.assert_close(result, torch.tensor([0.95, 0.05, 0.5, 0.725]))
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
@@ -206,20 +128,6 @@ def test_without_the_generator_the_resumed_run_is_another(reference, batch, pair
     assert policy_digest(straight.policy) != policy_digest(resumed.policy)
 
 
-@pytest.mark.parametrize("piece", ["reference_log_probs", "order", "generator"])
-def test_incomplete_state_is_refused(reference, pairs, piece):
-    payload = init_dpo(reference, pairs, config=QUICK).state_dict()
-    del payload[piece]
-    with pytest.raises(FormatError, match=f"missing \\['{piece}'\\]"):
-        DPOState.from_state_dict(payload)
-
-
-def test_the_state_knows_its_reference(reference, pairs):
-    state = init_dpo(reference, pairs, config=QUICK)
-    assert state.reference_digest == policy_digest(reference)
-    assert DPOState.from_state_dict(state.state_dict()).reference_digest == state.reference_digest
-
-
 def test_other_pairs_than_those_of_the_state_are_refused(reference, batch, pairs):
     state = init_dpo(reference, pairs, config=QUICK)
     with pytest.raises(FormatError, match="belongs to other pairs"):
@@ -257,8 +165,3 @@ def test_steps_end_training_before_the_epochs_do(reference, batch, pairs):
     state = trained(init_dpo(reference, pairs, config=replace(QUICK, epochs=5)), pairs, batch, total_steps=1)
     assert state.iteration == 1
     assert "1 steps are done" in state.stopped
-
-
-def test_all_faults_of_a_config_are_reported_together():
-    with pytest.raises(ParameterError, match=r"epochs must be at least 1.*beta must be positive.*sigmoid or ipo"):
-        DPOConfig(epochs=0, beta=0.0, loss="other")

@@ -1,3 +1,5 @@
+"""Training by PPO: the obviously best edits are learned, and a run resumes bit for bit."""
+
 import math
 from dataclasses import replace
 
@@ -6,106 +8,19 @@ import torch
 from torch import multiprocessing
 
 from editorbot_core.analysis.features.columns import FEATURE_INDEX
-from editorbot_core.base.errors import FormatError, ParameterError
 from editorbot_core.base.tensors import load_tensors, save_tensors
-from editorbot_core.editing.batches import collate
-from editorbot_core.editing.edits import CUT
-from editorbot_core.policy.config import PolicyConfig, PPOConfig
-from editorbot_core.policy.losses import (
-    approximate_kl,
-    categorical_kl,
-    clipped_surrogate,
-    kl_pressure,
-    next_kl_weight,
-    value_error,
-)
 from editorbot_core.policy.network import Policy, policy_digest
 from editorbot_core.policy.ppo import init_ppo, train_ppo
 from editorbot_core.policy.ppo_state import PPOState
-from editorbot_core.policy.selection import HeldOut, Selection, augmented, rollout_metrics
-from editorbot_core.rewards.mixing import RewardPair, Whitening, conservative_reward
+from editorbot_core.policy.selection import HeldOut, rollout_metrics
+from editorbot_core.rewards.mixing import RewardPair
+from tests.core.policy.conftest import QUICK, REWARDS, SMALL, loud_bars, nothing
 
-SMALL = PolicyConfig(width=16, hidden=32, pair_width=8, n_layers=1, n_heads=2)
-# Two groups of eight samples of songs of 48 beats.
-QUICK = PPOConfig(n_steps=2 * 8 * 48, samples_per_song=8, whitening_edits=16, evaluate_every=2)
 LONG = 10**9
-
-
-def loud_bars(edits):
-    """Mean standardised loudness of the kept units: the best edit keeps the loudest."""
-    songs = edits.songs
-    loudness = songs.features[..., FEATURE_INDEX["rms"]]
-    sums = torch.zeros((songs.n_songs, songs.n_units + 1)).scatter_add(1, songs.unit_id, loudness)[:, :-1]
-    kept = ((edits.actions != CUT) & edits.unit_mask).float()
-    return (sums[edits.song_index] / 4 * kept).sum(1) / kept.sum(1)
-
-
-def nothing(edits):
-    return torch.full_like(edits.target_ratio, 0.5)
-
-
-REWARDS = RewardPair(loud_bars, nothing)
-
-
-@pytest.fixture(scope="module")
-def batch(synthetic_song):
-    return collate([synthetic_song(seed, n_bars=12) for seed in range(4)])
-
-
-@pytest.fixture(scope="module")
-def reference(batch):
-    torch.manual_seed(0)
-    policy = Policy(SMALL)
-    policy.fit_statistics(batch)
-    return policy.eval()
 
 
 def trained(state, batch, iterations, **options):
     return train_ppo(state, batch, REWARDS, total_steps=LONG, max_iterations=iterations, **options)
-
-
-def test_clipped_surrogate_by_hand():
-    log_ratio = torch.tensor([0.0, math.log(1.5), math.log(1.5), math.log(0.5), math.log(0.5)])
-    advantages = torch.tensor([2.0, 1.0, -1.0, 1.0, -1.0])
-    # max(-A r, -A clip(r)): -2; -min(1.5, 1.2); max(1.5, 1.2); -min(0.5, 0.8); max(0.5, 0.8)
-    expected = torch.tensor([-2.0, -1.2, 1.5, -0.5, 0.8])
-    torch.testing.assert_close(clipped_surrogate(log_ratio, advantages, clip_coef=0.2), expected)
-
-
-def test_clipping_stops_the_gradient_only_on_the_side_that_gains():
-    log_ratio = torch.tensor([math.log(1.5), math.log(1.5)], requires_grad=True)
-    clipped_surrogate(log_ratio, torch.tensor([1.0, -1.0]), clip_coef=0.2).sum().backward()
-    torch.testing.assert_close(log_ratio.grad, torch.tensor([0.0, 1.5]))
-
-
-def test_kl_by_hand_and_forbidden_actions_add_nothing():
-    p, q = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
-    forbidden = torch.tensor([-1e9])
-    kl = categorical_kl(torch.cat([p, forbidden]), torch.cat([q, forbidden]))
-    assert float(kl) == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
-    assert float(categorical_kl(p, p)) == 0
-
-
-def test_approximate_kl_and_value_error_by_hand():
-    torch.testing.assert_close(approximate_kl(torch.tensor([math.log(2.0)])), torch.tensor([1 - math.log(2.0)]))
-    torch.testing.assert_close(value_error(torch.tensor([3.0]), torch.tensor([1.0])), torch.tensor([2.0]))
-
-
-def test_the_kl_weight_follows_the_kl_slowly_and_within_bounds():
-    def step(weight, kl):
-        return next_kl_weight(weight, kl, kl_target=0.3, initial=0.1)
-
-    assert step(0.1, 0.3) == pytest.approx(0.1)
-    assert step(0.1, 0.45) == pytest.approx(0.1025)
-    assert step(0.1, 3.0) == pytest.approx(0.105)
-    assert step(0.1, 0.0) == pytest.approx(0.095)
-    assert step(9.9, 3.0) == pytest.approx(10.0)
-    assert step(0.01, 0.0) == pytest.approx(0.01)
-
-
-def test_the_kl_presses_little_below_its_target_and_hard_above():
-    pressures = [kl_pressure(0.1, kl, kl_target=0.3) for kl in (-1e-9, 0.15, 0.3, 0.6, 9.0)]
-    assert pressures == pytest.approx([0.0, 0.025, 0.1, 0.4, 0.9])
 
 
 def test_the_kl_is_steered_to_its_target(batch, reference):
@@ -113,27 +28,6 @@ def test_the_kl_is_steered_to_its_target(batch, reference):
     lines = []
     trained(init_ppo(reference, batch, REWARDS, config=config), batch, 30, log=lambda m, s: lines.append(m["kl"]))
     assert 0.03 < sum(lines[-12:]) / 12 < 0.2
-
-
-def test_disturbed_songs_differ_in_features_alone_and_as_much_as_was_asked_for(batch):
-    batch = replace(batch, features=5 * batch.features + 2 * batch.beat_mask[..., None])
-    reference = Policy(SMALL)
-    reference.fit_statistics(batch)
-
-    def disturb(seed=0, **how):
-        return augmented(batch, reference, generator=torch.Generator().manual_seed(seed), **how)
-
-    assert disturb(noise=0.0, dropout=0.0) is batch
-    noisy = disturb(noise=0.5, dropout=0.0)
-    deviation = ((noisy.features - batch.features) / reference.feature_scale)[batch.beat_mask].std()
-    assert float(deviation) == pytest.approx(0.5, rel=0.05)
-    assert torch.equal(noisy.features, disturb(noise=0.5, dropout=0.0).features)
-    assert not torch.equal(noisy.features, disturb(1, noise=0.5, dropout=0.0).features)
-    hidden = disturb(noise=0.0, dropout=0.3)
-    dropped = (hidden.features == reference.feature_mean).all(1)
-    assert float(dropped.float().mean()) == pytest.approx(0.3, abs=0.08)
-    assert torch.equal(hidden.features.transpose(1, 2)[~dropped], batch.features.transpose(1, 2)[~dropped])
-    assert noisy.cluster is batch.cluster
 
 
 def test_rewards_judge_the_songs_as_they_are(batch, reference):
@@ -147,35 +41,6 @@ def test_rewards_judge_the_songs_as_they_are(batch, reference):
     train_ppo(state, batch, RewardPair(reward, nothing), total_steps=LONG, max_iterations=2)
     assert len(seen) == 3
     assert all(songs is batch for songs in seen)
-
-
-def test_the_mixed_reward_whitens_before_it_mixes(batch):
-    edits = _some_edits(batch)
-    scores = RewardPair(lambda e: e.target_ratio * 0 + 3.0, lambda e: e.target_ratio * 0 + 0.6).score(edits)
-    assert scores.total.tolist() == pytest.approx([0.8 * 3 + 0.2 * 0.6] * 2)
-    # (3 - 1) / 4 = 0.5 and (0.6 - 0.5) / 0.05 = 2.
-    assert scores.mixed(Whitening(1.0, 4.0, 0.5, 0.05)).tolist() == pytest.approx([0.8 * 0.5 + 0.2 * 2] * 2)
-
-
-@pytest.mark.parametrize("bad", [lambda e: e.target_ratio[:1], lambda e: e.target_ratio * float("nan")])
-def test_a_reward_that_is_no_number_per_edit_is_refused(batch, bad):
-    with pytest.raises(ParameterError, match="the learned reward must give one finite number"):
-        RewardPair(bad, nothing).score(_some_edits(batch))
-
-
-def test_the_conservative_reward_subtracts_disagreement():
-    class Ensemble:
-        def __call__(self, edits):
-            return torch.zeros(1)
-
-        def score_members(self, edits):
-            return torch.tensor([[1.0], [3.0]])
-
-    ensemble = Ensemble()
-    assert conservative_reward(ensemble, 0.0) is ensemble
-    assert conservative_reward(ensemble, 0.5)(None).tolist() == [1.5]
-    with pytest.raises(ParameterError, match="score_members"):
-        conservative_reward(nothing, 0.5)
 
 
 def test_the_obviously_best_edits_are_learned(batch, reference):
@@ -247,21 +112,6 @@ def test_the_reference_stays_as_it_was(batch, reference):
     assert policy_digest(state.policy) != before
 
 
-@pytest.mark.parametrize("piece", ["generator", "optimizer", "kl_weight", "selection"])
-def test_incomplete_state_is_refused(batch, reference, piece):
-    payload = init_ppo(reference, batch, REWARDS, config=QUICK).state_dict()
-    del payload[piece]
-    with pytest.raises(FormatError, match=f"missing \\['{piece}'\\]"):
-        PPOState.from_state_dict(payload)
-
-
-def test_state_of_another_network_is_refused(batch, reference):
-    payload = init_ppo(reference, batch, REWARDS, config=QUICK).state_dict()
-    payload["policy_config"]["width"] = 32
-    with pytest.raises(FormatError, match="does not fit"):
-        PPOState.from_state_dict(payload)
-
-
 def test_accumulated_parts_give_the_same_step(batch, reference):
     states = [
         trained(init_ppo(reference, batch, REWARDS, config=replace(QUICK, accumulation_steps=parts)), batch, 1)
@@ -294,33 +144,12 @@ def test_training_stops_when_the_score_rises_and_the_guard_falls(batch, referenc
     assert PPOState.from_state_dict(state.state_dict()).stopped == state.stopped
 
 
-@pytest.mark.parametrize(
-    ("judgement", "strikes"), [(HeldOut(1.0, 8.0), 1), (HeldOut(1.0, 9.5), 0), (HeldOut(-1.0, 8.0), 0)]
-)
-def test_only_better_scores_with_clearly_worse_guards_count(reference, judgement, strikes):
-    selection = Selection()
-    selection.observe(reference, HeldOut(0.0, 10.0), guard_drop=1.0)
-    selection.observe(reference, judgement, guard_drop=1.0)
-    assert selection.strikes == strikes
-
-
 def test_steps_are_beats_and_training_ends_with_the_last(batch, reference):
     ends = []
     state = init_ppo(reference, batch, REWARDS, config=QUICK)
     state = train_ppo(state, batch, REWARDS, total_steps=1000, after_iteration=lambda s: ends.append(s.step))
     assert ends == [768, 1536]
     assert float(state.optimizer.param_groups[0]["lr"]) < QUICK.learning_rate
-
-
-def test_all_faults_of_a_config_are_reported_together():
-    with pytest.raises(ParameterError, match=r"epochs must be at least 1.*clip_coef must be positive.*group or gae"):
-        PPOConfig(epochs=0, clip_coef=-1.0, advantage="other")
-
-
-def _some_edits(batch):
-    from editorbot_core.editing.batches import EditBatch
-
-    return EditBatch(batch, torch.tensor([0, 1]), torch.zeros((2, batch.n_units), dtype=torch.int64), torch.ones(2))
 
 
 def _train_rank(rank, folder, songs, weights, results):

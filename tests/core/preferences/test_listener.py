@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from editorbot_core.analysis.beats.annotations import Annotation, Section
 from editorbot_core.analysis.beats.grid import BeatGrid, Units
 from editorbot_core.analysis.features.columns import FEATURE_INDEX, N_FEATURES
 from editorbot_core.analysis.features.table import BeatFeatures
@@ -12,30 +11,24 @@ from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.edits import CUT, KEEP, LOOP_2, LOOP_4, edl_of
 from editorbot_core.preferences.listener import BootstrapListener, chroma_context_distance, hear
 from editorbot_core.preferences.preference import EditPair
-from editorbot_core.songs.song import Song
+from tests.core.conftest import make_song
 
 CHROMA = slice(FEATURE_INDEX["chroma_c"], FEATURE_INDEX["chroma_b"] + 1)
-BEAT_S = 0.5
 
 
-def make_song(labels="AABBAACC", *, bars_per_section=4, annotated=True, seed=0, grid_shift_beats=0):
+def sung(labels="AABBAACC", *, annotated=True, grid_shift_beats=0):
     """Sections of four bars; every bar of a section has chords of its own, equal in sections of equal label."""
-    rng = np.random.default_rng(seed)
-    n_beats = 4 * bars_per_section * len(labels)
-    chords = {label: rng.random((4 * bars_per_section, 12)) ** 3 for label in sorted(set(labels))}
-    values = np.full((n_beats, N_FEATURES), 0.1, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    chords = {label: rng.random((16, 12)) ** 3 for label in sorted(set(labels))}
+    values = np.full((16 * len(labels), N_FEATURES), 0.1, dtype=np.float32)
     values[:, CHROMA] = np.concatenate([chords[label] for label in labels])
-    times = BEAT_S * np.arange(n_beats)
-    positions = np.arange(n_beats) % 4 + 1
-    duration = BEAT_S * n_beats
-    section_s = 4 * bars_per_section * BEAT_S
-    sections = tuple(Section(i * section_s, (i + 1) * section_s, label) for i, label in enumerate(labels))
-    annotation = Annotation("s", BeatGrid(times, positions, duration), sections) if annotated else None
-    shifted = (np.arange(n_beats) + grid_shift_beats) % 4 + 1
-    grid = BeatGrid(times, shifted, duration)
-    features = BeatFeatures(values, grid)
+    even = {"beat_s": 0.5, "jitter": 0.0, "first_s": 0.0, "tail_s": 0.0}
+    song = make_song(values=values, labels=labels, annotated=annotated, estimated=True, **even)
+    if not grid_shift_beats:
+        return song
+    grid = BeatGrid(song.grid.times, (song.grid.positions + grid_shift_beats - 1) % 4 + 1, song.duration)
     units = Units.bars(grid)
-    return Song("s", "s.wav", "", features, units, estimate_structure(values, units), annotation)
+    return replace(song, features=BeatFeatures(values, grid), units=units, structure=estimate_structure(values, units))
 
 
 def cut(song, first, last, target_s=None):
@@ -48,7 +41,7 @@ def cut(song, first, last, target_s=None):
 
 @pytest.fixture
 def song():
-    return make_song()
+    return sung()
 
 
 @pytest.fixture
@@ -96,7 +89,7 @@ def test_every_fault_costs(song, listener, fault):
 
 def flat_chords(labels):
     """A song whose chords never change, so that only bars, phrases and labels tell places apart."""
-    song = make_song(labels)
+    song = sung(labels)
     values = np.full_like(song.features.values, 0.1)
     return replace(song, features=BeatFeatures(values, song.grid))
 
@@ -128,18 +121,18 @@ def test_one_unit_three_times_more_is_worse_than_three_units_once_more(listener)
 
 def test_annotated_bars_count_where_the_grid_is_wrong(listener):
     """A grid half a bar off: joins between its 'bars' still continue the true bar, and the listener knows."""
-    shifted = make_song(grid_shift_beats=2)
+    shifted = sung(grid_shift_beats=2)
     heard = hear(shifted, shifted.units)
-    truth = hear(make_song(), make_song().units)
+    truth = hear(sung(), sung().units)
     assert heard.from_annotation and truth.from_annotation
     # Unit 5 of the shifted grid starts two beats before bar 5; phrase starts are half heard there.
     assert heard.annoyance[5, 9] == pytest.approx(truth.annoyance[5, 9], abs=0.35)
-    by_beat = hear(make_song(), Units.beats(128))
+    by_beat = hear(sung(), Units.beats(128))
     assert by_beat.annoyance[17, 34] > by_beat.annoyance[17, 33] + 0.2
 
 
 def test_without_an_annotation_structure_is_estimated(listener):
-    song = make_song(annotated=False)
+    song = sung(annotated=False)
     heard = hear(song, song.units)
     assert not heard.from_annotation
     utilities = [listener.utility(song, cut(song, k, k + 4)) for k in (4, 6)]
@@ -200,7 +193,7 @@ def test_the_same_generator_gives_the_same_answer_and_id(song, listener):
 
 
 def test_edits_of_another_song_are_refused(song, listener):
-    other = make_song("AABB")
+    other = sung("AABB")
     with pytest.raises(ParameterError, match="analysed again"):
         listener.utility(song, cut(other, 4, 8))
 

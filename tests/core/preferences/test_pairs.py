@@ -1,36 +1,23 @@
+"""Pairs are two different edits of one song and target, and tensors hold what was answered."""
+
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from editorbot_core.analysis.beats.grid import BeatGrid, Units
-from editorbot_core.analysis.features.columns import N_FEATURES
-from editorbot_core.analysis.features.table import BeatFeatures
+from editorbot_core.analysis.beats.grid import Units
 from editorbot_core.analysis.structure.estimate import estimate_structure
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.edits import CUT, KEEP, LOOP_2, REORDER_1, REORDER_4, EditDecisionList, edl_of
 from editorbot_core.preferences.pairs import STRENGTH_WEIGHTS, few_cuts, mutated, pair_batch, pairs_among, propose_pairs
 from editorbot_core.preferences.preference import Preference
-from editorbot_core.rewards.config import RewardConfig
-from editorbot_core.rewards.learned import RewardEnsemble
-from editorbot_core.rewards.queries import information_gain, rank_pairs
-from editorbot_core.songs.song import Song
-
-
-def make_song(seed, n_bars=24):
-    rng = np.random.default_rng(seed)
-    n_beats = 4 * n_bars
-    grid = BeatGrid(0.5 * np.arange(n_beats), np.arange(n_beats) % 4 + 1, duration=0.5 * n_beats)
-    values = rng.normal(size=(n_beats, N_FEATURES)).astype(np.float32)
-    units = Units.bars(grid)
-    structure = estimate_structure(values, units)
-    return Song(f"song-{seed}", f"{seed}.wav", "", BeatFeatures(values, grid), units, structure)
+from tests.core.conftest import make_song
 
 
 @pytest.fixture(scope="module")
 def songs():
-    return [make_song(0), make_song(1, 17), make_song(2, 30)]
+    return [make_song(seed, n_bars=n_bars, estimated=True) for seed, n_bars in enumerate((24, 17, 30))]
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +123,8 @@ def test_policy_edits_on_other_units_are_refused(songs):
 
 def test_songs_too_short_for_two_edits_are_no_endless_loop():
     with pytest.raises(ParameterError, match="at least 4 units"):
-        propose_pairs([make_song(0, 3)], n_pairs=5, rng=np.random.default_rng(0))
-    assert len(propose_pairs([make_song(0, 4)], n_pairs=20, rng=np.random.default_rng(0))) == 20
+        propose_pairs([make_song(0, n_bars=3, estimated=True)], n_pairs=5, rng=np.random.default_rng(0))
+    assert len(propose_pairs([make_song(0, n_bars=4, estimated=True)], n_pairs=20, rng=np.random.default_rng(0))) == 20
 
 
 @pytest.mark.parametrize("settings", [{"n_pairs": 0}, {"n_pairs": 5, "ratios": (0.9, 0.4)}])
@@ -148,7 +135,7 @@ def test_impossible_requests_are_refused(songs, settings):
 
 @pytest.mark.parametrize("ratio", [0.4, 0.7, 0.9])
 def test_few_cuts_keep_the_ends_and_meet_the_target(ratio):
-    song = make_song(4, 40)
+    song = make_song(4, n_bars=40, estimated=True)
     for seed in range(20):
         actions = few_cuts(song, ratio * song.duration, np.random.default_rng(seed))
         edl = edl_of(song, actions, target_duration_s=ratio * song.duration)
@@ -159,7 +146,7 @@ def test_few_cuts_keep_the_ends_and_meet_the_target(ratio):
 
 
 def test_where_nothing_can_be_cut_few_cuts_keep_everything():
-    song = make_song(4, 8)
+    song = make_song(4, n_bars=8, estimated=True)
     assert (few_cuts(song, 1.5 * song.duration, np.random.default_rng(0)) == KEEP).all()
 
 
@@ -211,28 +198,3 @@ def test_answers_that_do_not_fit_are_refused_and_counted(songs, pairs):
     assert of_first > 0 and of_third > 0
     assert len(batch) == of_third and batch.n_refused == 20 - of_third
     assert [given[int(i)].track_id for i in batch.source_index] == [songs[2].track_id] * of_third
-
-
-def test_information_is_where_members_disagree():
-    scores_a = torch.tensor([[3.0, 3.0, 0.0], [3.0, -3.0, 0.0]])
-    gain = information_gain(scores_a, torch.zeros(2, 3), 1.0)
-    assert float(gain[1]) > 0.3
-    assert float(gain[0]) == pytest.approx(0.0, abs=1e-6) and float(gain[2]) == pytest.approx(0.0, abs=1e-6)
-
-
-def test_pairs_are_ranked_by_disagreement(songs, pairs):
-    torch.manual_seed(0)
-    config = RewardConfig(hidden=16, n_layers=1, n_heads=2, n_convs=0, n_members=3)
-    ensemble = RewardEnsemble(config).eval()
-    for member in ensemble.members:
-        member.plain_line.weight.data.mul_(20)
-    ranked = rank_pairs(pairs[:30], songs, ensemble)
-    assert sorted(p.pair_id for p in ranked) == sorted(p.pair_id for p in pairs[:30])
-    batch = pair_batch(answers(ranked), songs)
-    gain = information_gain(
-        ensemble.score_members(batch.edits_a), ensemble.score_members(batch.edits_b), float(ensemble.temperature)
-    )
-    assert (gain.diff() <= 1e-6).all() and float(gain[0]) > float(gain[-1])
-    assert rank_pairs([], songs, ensemble) == []
-    with pytest.raises(ParameterError, match="propose pairs again"):
-        rank_pairs(pairs, songs[1:], ensemble)

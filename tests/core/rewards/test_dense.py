@@ -1,38 +1,26 @@
-from itertools import pairwise
+"""The dense reward hears each fault that its terms are named after."""
 
 import numpy as np
 import pytest
 import torch
 
-from editorbot_core.analysis.beats.grid import BeatGrid, Units
 from editorbot_core.analysis.features.columns import FEATURE_INDEX, N_FEATURES
-from editorbot_core.analysis.features.table import BeatFeatures
-from editorbot_core.analysis.structure.structure import Structure
 from editorbot_core.editing.batches import EditBatch, collate
-from editorbot_core.editing.edits import CUT, KEEP, LOOP_2, LOOP_4, N_ACTIONS, REORDER_1, compile_actions
-from editorbot_core.editing.transitions import all_slots, join_list, sum_by_edit, transitions
+from editorbot_core.editing.edits import CUT, KEEP, LOOP_4, N_ACTIONS
 from editorbot_core.rewards.dense import DENSE_TERM_NAMES, dense_reward, dense_terms
-from editorbot_core.songs.song import Song
+from tests.core.conftest import make_song
 
 TEMPO, ENERGY, PHRASE, QUALITY = range(4)
 
 
-def make_song(n_bars=16, *, rms=None, beat_s=None, sound=None, seed=0):
-    """Bars of four beats, phrases of four bars; loudness, beat lengths (s) and MFCC offsets per bar can be given."""
-    rng = np.random.default_rng(seed)
-    n_beats = 4 * n_bars
-    lengths = np.repeat(np.full(n_bars, 0.5) if beat_s is None else np.asarray(beat_s), 4)
-    times = np.concatenate([[0.0], lengths.cumsum()[:-1]])
-    grid = BeatGrid(times, np.arange(n_beats) % 4 + 1, duration=float(lengths.sum()))
-    values = rng.normal(scale=0.01, size=(n_beats, N_FEATURES)).astype(np.float32)
+def song_of(n_bars=16, *, rms=None, beat_s=None, sound=None, seed=0):
+    """Bars of four beats in certain phrases of four bars; loudness, beat lengths (s), MFCC offsets per bar as given."""
+    values = np.random.default_rng(seed).normal(scale=0.01, size=(4 * n_bars, N_FEATURES))
     values[:, FEATURE_INDEX["rms"]] = np.repeat(np.full(n_bars, 0.1) if rms is None else np.asarray(rms), 4)
     if sound is not None:
         values[:, FEATURE_INDEX["mfcc_01"] : FEATURE_INDEX["mfcc_13"] + 1] += np.repeat(sound, 4)[:, None]
-    units = Units.bars(grid)
-    phrase_start = (np.arange(n_bars) % 4 == 0).astype(np.float32)
-    phase = np.eye(4, dtype=np.float32)[np.arange(n_bars) % 4]
-    structure = Structure(phrase_start, phase, np.arange(n_bars) // 4 % 2, 1.0)
-    return Song(f"song-{seed}", "x.wav", "", BeatFeatures(values, grid), units, structure)
+    lengths_s = np.repeat(np.full(n_bars, 0.5) if beat_s is None else np.asarray(beat_s), 4)
+    return make_song(seed, values=values, beat_s=lengths_s, jitter=0.0, first_s=0.0, tail_s=0.0, doubt=0.0)
 
 
 def terms(song, *edits):
@@ -48,45 +36,8 @@ def kept(n_bars=16, *, without=()):
     return actions
 
 
-def joins_by_playing(actions):
-    """The joins of one edit, read off the played order: (exit bound, entry bound) as often as heard."""
-    order = compile_actions(actions[None], torch.ones_like(actions[None], dtype=torch.bool)).units[0].tolist()
-    return sorted((x + 1, e) for x, e in pairwise(order) if e != x + 1), order
-
-
-def test_transitions_are_those_of_the_played_order():
-    generator = torch.Generator().manual_seed(0)
-    actions = torch.randint(0, N_ACTIONS, (300, 9), generator=generator)
-    actions = actions * (torch.rand(actions.shape, generator=generator) < 0.6)
-    actions[:20] = CUT
-    mask = torch.ones_like(actions, dtype=torch.bool)
-    moves = transitions(actions, mask)
-    assert not moves.any_played[:20].any()
-    for joins in (join_list(moves), all_slots(moves)):
-        for i in range(20, 300):
-            expected, order = joins_by_playing(actions[i])
-            mine = (joins.edit == i).nonzero()[:, 0].tolist()
-            found = [
-                (int(joins.exit_bound[j]), int(joins.entry_bound[j])) for j in mine for _ in range(int(joins.times[j]))
-            ]
-            assert sorted(found) == expected
-            assert (int(moves.first[i]), int(moves.last[i])) == (order[0], order[-1])
-            assert int(moves.n_joins[i]) == len(expected)
-    values = torch.rand((len(join_list(moves).edit), 2), generator=generator)
-    assert sum_by_edit(values, join_list(moves), 300).shape == (300, 2)
-
-
-def test_padding_units_change_no_transition():
-    actions = torch.tensor([[KEEP, CUT, LOOP_2, KEEP, REORDER_1, LOOP_4]])
-    mask = torch.tensor([[True, True, True, True, False, False]])
-    padded, alone = transitions(actions, mask), transitions(actions[:, :4], mask[:, :4])
-    assert joins_by_playing(actions[0, :4])[0] == [(1, 2), (3, 2)]
-    assert int(padded.n_joins) == int(alone.n_joins) == 2
-    assert (int(padded.last), int(padded.first)) == (3, 0)
-
-
 def test_the_whole_song_is_perfect_and_nothing_is_nothing():
-    song = make_song(rms=np.linspace(0.05, 0.5, 16), seed=1)
+    song = song_of(rms=np.linspace(0.05, 0.5, 16), seed=1)
     found = terms(song, kept(), np.full(16, CUT))
     assert found[0].tolist() == [1.0] * 4
     assert found[1].tolist() == [0.0] * 4
@@ -94,7 +45,7 @@ def test_the_whole_song_is_perfect_and_nothing_is_nothing():
 
 def test_terms_stay_in_range_for_any_edit():
     generator = torch.Generator().manual_seed(0)
-    songs = collate([make_song(seed=1), make_song(12, seed=2, rms=np.linspace(0, 1, 12))])
+    songs = collate([song_of(seed=1), song_of(12, seed=2, rms=np.linspace(0, 1, 12))])
     actions = torch.randint(0, N_ACTIONS, (500, 16), generator=generator)
     edits = EditBatch(songs, torch.randint(0, 2, (500,), generator=generator), actions, torch.full((500,), 0.5))
     found = dense_terms(edits)
@@ -105,14 +56,14 @@ def test_terms_stay_in_range_for_any_edit():
 
 def test_tempo_consistency_hears_another_tempo():
     beat_s = np.where(np.arange(16) < 8, 0.5, 0.6)
-    steady, jumpy = terms(make_song(beat_s=beat_s), kept(without=[2, 3]), kept(without=range(4, 12)))[:, TEMPO]
+    steady, jumpy = terms(song_of(beat_s=beat_s), kept(without=[2, 3]), kept(without=range(4, 12)))[:, TEMPO]
     assert float(steady) == pytest.approx(1.0, abs=1e-5)
     assert float(jumpy) == pytest.approx(np.exp(-np.log(1.2) / 0.15), abs=1e-4)
 
 
 def test_energy_flow_hears_a_jump_in_level():
     rms = np.where(np.arange(16) < 8, 0.05, 0.5)
-    steady, jump = terms(make_song(rms=rms), kept(without=[2, 3]), kept(without=range(4, 12)))[:, ENERGY]
+    steady, jump = terms(song_of(rms=rms), kept(without=[2, 3]), kept(without=range(4, 12)))[:, ENERGY]
     assert float(steady) == pytest.approx(1.0, abs=1e-4)
     assert float(jump) == pytest.approx(0.1, abs=0.01)
 
@@ -130,19 +81,19 @@ def test_energy_flow_hears_a_jump_in_level():
     ],
 )
 def test_phrase_completeness(without, expected):
-    assert float(terms(make_song(), kept(without=without))[0, PHRASE]) == pytest.approx(expected, abs=1e-5)
+    assert float(terms(song_of(), kept(without=without))[0, PHRASE]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_transition_quality_hears_other_material():
     sound = np.where(np.arange(16) // 4 % 2 == 0, 0.0, 1.0)
-    same, other = terms(make_song(sound=sound), kept(without=range(4, 12)), kept(without=range(6, 8)))[:, QUALITY]
+    same, other = terms(song_of(sound=sound), kept(without=range(4, 12)), kept(without=range(6, 8)))[:, QUALITY]
     assert float(same) > float(other)
 
 
 def test_repeats_are_heard_as_often_as_they_are_played():
     rms = np.full(16, 0.1)
     rms[6] = 0.9
-    song = make_song(rms=rms)
+    song = song_of(rms=rms)
     once = kept(without=[6])
     looped = kept()
     looped[6] = LOOP_4
@@ -151,7 +102,7 @@ def test_repeats_are_heard_as_often_as_they_are_played():
 
 
 def test_songs_in_one_batch_do_not_touch_each_other():
-    long, short = make_song(16, seed=3), make_song(8, seed=4, rms=np.linspace(0.1, 0.4, 8))
+    long, short = song_of(16, seed=3), song_of(8, seed=4, rms=np.linspace(0.1, 0.4, 8))
     actions = torch.tensor(kept(without=[2, 5]))[None]
     both = collate([long, short])
     together = dense_terms(EditBatch(both, torch.tensor([1]), actions, torch.tensor([0.5])))

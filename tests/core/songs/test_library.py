@@ -1,3 +1,5 @@
+"""Songs are analysed once; what is wrong with one file concerns that file alone."""
+
 import json
 import os
 import shutil
@@ -19,59 +21,8 @@ from editorbot_core.base.home import corrections_folder
 from editorbot_core.editing.edits import edl_of
 from editorbot_core.songs import library
 from editorbot_core.songs.ingestion import Analysis, AnalysisPool, analyse_into, features_path
-from editorbot_core.songs.library import analyse_song, ingest, load_song, load_songs
-from editorbot_core.songs.splits import split_songs
-
-
-def write_song(path: Path, *, bpm: float = 120.0, duration_s: float = 24.0, seed: int = 0) -> Path:
-    """A song of bass, chords and noise bursts with the chord and a strong bass note on the first of four beats."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
-    beat = np.floor(t * bpm / 60).astype(int)
-    since = t - beat * 60 / bpm
-    roots = 2.0 ** (rng.integers(0, 12, size=beat.max() // 4 + 1) / 12)
-    chord = 220 * roots[beat // 4]
-    mix = sum(0.1 * np.sin(2 * np.pi * np.cumsum(chord * ratio) / SAMPLE_RATE) for ratio in (1.0, 1.25, 1.5))
-    mix = mix * np.exp(-0.5 * (t % (240 / bpm)))
-    mix += np.where(beat % 4 == 0, 0.5, 0.1) * np.sin(2 * np.pi * 60 * t) * np.exp(-8 * since)
-    mix += 0.2 * rng.standard_normal(len(t)) * np.exp(-50 * since)
-    write_audio(path, AudioClip(mix[None].astype(np.float32), SAMPLE_RATE))
-    return path
-
-
-def annotate(path: Path, *, bpm: float = 120.0, duration_s: float = 24.0) -> None:
-    beats = np.arange(0.0, duration_s - 0.01, 60 / bpm)
-    document = {
-        "schema": "editorbot.annotation/1",
-        "id": path.stem,
-        "duration_s": duration_s,
-        "beats": beats.tolist(),
-        "beat_in_bar": (np.arange(len(beats)) % 4 + 1).tolist(),
-        "sections": [{"start_s": 0.0, "end_s": duration_s, "label": "A"}],
-    }
-    path.with_suffix(".json").write_text(json.dumps(document))
-
-
-@pytest.fixture(scope="module")
-def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two songs, one annotated, a copy, and files that cannot be used."""
-    folder = tmp_path_factory.mktemp("music")
-    write_song(folder / "one.flac", bpm=120)
-    annotate(folder / "one.flac")
-    write_song(folder / os.fsdecode(b"tw\xf6.wav"), bpm=90, seed=1)
-    shutil.copy(folder / "one.flac", folder / "zcopy.mp3")
-    (folder / "broken.wav").write_bytes(b"no audio at all" * 100)
-    (folder / "empty.mp3").touch()
-    write_song(folder / "short.wav", duration_s=2.0)
-    write_audio(folder / "silent.wav", AudioClip(np.zeros((1, 8 * SAMPLE_RATE), dtype=np.float32), SAMPLE_RATE))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    store = tmp_path_factory.mktemp("store")
-    ingest(music, store, n_processes=1)
-    return store
+from editorbot_core.songs.library import analyse_song, ingest, load_song, load_songs, remembered_structure
+from tests.core.songs.conftest import write_song
 
 
 def _no_pool(*_: object) -> AnalysisPool:
@@ -311,16 +262,6 @@ def test_an_interrupted_ingestion_goes_on_where_it_stopped(tmp_path: Path, monke
     assert len(analysed) == 1
 
 
-def test_a_worker_that_dies_takes_one_song_with_it(music: Path, tmp_path: Path) -> None:
-    (tmp_path / "features").mkdir()
-    with AnalysisPool(1, tmp_path) as pool:
-        (process,) = pool._processes
-        process.kill()
-        died = pool.analyse(music / "one.flac")
-        assert "died" in died.reason and not died.lasting
-        assert not pool.analyse(music / "one.flac").reason
-
-
 def test_songs_are_loaded_in_bars(music: Path, store: Path) -> None:
     records = ingest(music, store)
     songs = load_songs(records, store)
@@ -361,42 +302,18 @@ def test_an_empty_folder_has_no_songs(tmp_path: Path) -> None:
     assert ingest(tmp_path, tmp_path / "store") == []
 
 
-IDS = [f"{i:016x}" for i in range(400)]
+def test_it_is_read_once_per_key(tmp_path, synthetic_song):
+    structure, calls = synthetic_song(0).structure, []
 
+    def read():
+        calls.append(1)
+        return structure
 
-def own_works(track_ids: list[str]) -> dict[str, str]:
-    return {track_id: track_id for track_id in track_ids}
-
-
-def test_the_split_is_stable() -> None:
-    split = split_songs(own_works(IDS[:100]))
-    assert split == split_songs(own_works(list(reversed(IDS[:100]))))
-    larger = split_songs(own_works(IDS), known=split)
-    assert all(larger[track_id] == side for track_id, side in split.items())
-    assert split_songs(own_works(IDS), seed=1) != split_songs(own_works(IDS))
-
-
-@pytest.mark.parametrize("n", [4, 24, 200])
-def test_the_split_has_the_share_that_was_asked_for(n: int) -> None:
-    sides = list(split_songs(own_works(IDS[:n]), eval_fraction=0.25).values())
-    assert sides.count("eval") == n // 4
-
-
-def test_recordings_of_one_work_share_a_side() -> None:
-    works = {track_id: str(i // 3) for i, track_id in enumerate(IDS[:60])}
-    split = split_songs(works)
-    assert {split[track_id] for track_id in split} == {"train", "eval"}
-    assert len({(work, split[track_id]) for track_id, work in works.items()}) == 20
-
-
-@pytest.mark.parametrize("eval_fraction", [1e-9, 1 - 1e-9])
-def test_both_sides_have_a_song(eval_fraction: float) -> None:
-    sides = sorted(split_songs(own_works(IDS[:2]), eval_fraction=eval_fraction).values())
-    assert sides == ["eval", "train"]
-
-
-def test_a_split_needs_two_songs() -> None:
-    with pytest.raises(ParameterError, match="at least 2 songs; got 1"):
-        split_songs({"a": "w", "b": "w"})
-    with pytest.raises(ParameterError, match="between 0 and 1"):
-        split_songs(own_works(IDS), eval_fraction=1.0)
+    path = tmp_path / "structure" / "x.npz"
+    for key in ("a", "a", "b"):
+        found = remembered_structure(path, key, read)
+        np.testing.assert_array_equal(found.phase, structure.phase)
+    assert len(calls) == 2
+    path.write_bytes(b"half a file")
+    remembered_structure(path, "b", read)
+    assert len(calls) == 3

@@ -1,15 +1,10 @@
-"""Rounds of collecting, comparing and learning, and the study that judges them."""
-
-from dataclasses import replace
+"""Rounds of collecting, comparing and learning."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from editorbot_core.analysis.beats.annotations import Annotation, Section
 from editorbot_core.base.errors import ParameterError
-from editorbot_core.config import get_default_config, overridden
 from editorbot_core.training.rounds import (
     COLLECTED_RATIOS,
     SAMPLES_PER_RATIO,
@@ -19,43 +14,6 @@ from editorbot_core.training.rounds import (
     reward_on_songs,
     sampled_edits,
 )
-from editorbot_core.training.study import Study, run_study
-
-SMALL = {
-    "n_pairs": 12,
-    "total_steps": 1500,
-    "reward.hidden": 32,
-    "reward.n_layers": 1,
-    "reward.n_members": 1,
-    "reward.epochs": 1,
-    "policy.width": 32,
-    "policy.n_layers": 1,
-    "warm_start.n_steps": 2,
-    "warm_start.edits_per_song": 3,
-    "ppo.n_steps": 1000,
-    "ppo.samples_per_song": 4,
-    "ppo.whitening_edits": 8,
-    "ppo.evaluate_every": 2,
-}
-
-
-@pytest.fixture(scope="module")
-def config():
-    return overridden(get_default_config(), SMALL)
-
-
-@pytest.fixture(scope="module")
-def songs(synthetic_song):
-    def annotated(song, work):
-        bounds = song.units.bounds(song.grid)
-        starts = song.grid.times[song.units.first_beats]
-        sections = tuple(
-            Section(float(starts[i]), float(bounds[min(i + 4, song.units.n_units)]), "ABAC"[i // 4 % 4])
-            for i in range(0, song.units.n_units, 4)
-        )
-        return replace(song, annotation=Annotation(work, song.grid, sections))
-
-    return [annotated(synthetic_song(seed, n_bars=16), f"work-{seed}") for seed in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -126,45 +84,3 @@ def test_a_reward_is_judged_beside_the_ceiling(songs, learned):
     for edits in (None, own):
         found = reward_on_songs(result.ensemble, songs[4:], n_pairs=80, seed=0, policy_edits=edits)
         assert 0 <= found["acc"] <= 1 and 0.5 <= found["ceiling"] <= 1
-
-
-def test_a_study_never_judges_on_what_it_learned_from(songs, config, tmp_path):
-    with pytest.raises(ParameterError, match="1 works are in both"):
-        run_study(songs[:4], songs[3:], config=config, seeds=[0], n_rounds=1, ratios=[0.5], output=tmp_path)
-
-
-def test_a_study_writes_its_tables(songs, config, tmp_path):
-    study = run_study(songs[:4], songs[4:], config=config, seeds=[0, 1], n_rounds=1, ratios=[0.5], output=tmp_path)
-    text = (tmp_path / "study.md").read_text()
-    assert text == study.markdown()
-    for name in ("dp_bars", "search_acoustic", "warm_start", "ppo", "guided_search", "2 seeds"):
-        assert name in text
-    assert {path.name for path in (tmp_path / "seed1").iterdir() if path.suffix != ".sha256"} == {
-        *("policy.pt", "warm_start.pt", "reward.pt", "learned.json")
-    }
-    saved = (tmp_path / "seed1" / "policy.pt").stat().st_mtime_ns
-    again = run_study(songs[:4], songs[4:], config=config, seeds=[0, 1], n_rounds=1, ratios=[0.5], output=tmp_path)
-    assert (tmp_path / "seed1" / "policy.pt").stat().st_mtime_ns == saved
-    pd.testing.assert_frame_equal(again.rows, study.rows)
-
-
-def rows(values, seeds):
-    names = list(Study.__dataclass_fields__)
-    assert names[0] == "rows"
-    return [
-        {"track_id": song, "target_ratio": 0.5, "editor": editor, "seed": seed, "quality": quality}
-        for editor, by_song in values.items()
-        for seed in ([-1] if editor == "dp_bars" else seeds)
-        for song, quality in by_song.items()
-    ]
-
-
-def test_wins_count_songs_and_ties_half():
-    values = {
-        "dp_bars": {"a": 50.0, "b": 50.0, "c": 50.0, "d": 50.0},
-        "ppo": {"a": 60.0, "b": 50.0, "c": 40.0, "d": 51.0},
-    }
-    study = Study(pd.DataFrame(rows(values, [0, 1])), [{}, {}], 1, [1, 1])
-    share, low, high = study.wins("ppo", "dp_bars", 0.5)
-    assert share == pytest.approx(2.5 / 4) and low <= share <= high
-    assert study.wins("dp_bars", "ppo", 0.5)[0] == pytest.approx(1.5 / 4)

@@ -1,52 +1,24 @@
+"""Features per beat are means of what sounds in it."""
+
 import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from editorbot_core.analysis.beats.grid import BeatGrid
 from editorbot_core.analysis.dsp.filterbanks import HOP_LENGTH, SAMPLE_RATE
 from editorbot_core.analysis.dsp.frames import analyse_frames
-from editorbot_core.analysis.features.columns import FEATURE_INDEX, FEATURE_NAMES, N_FEATURES
+from editorbot_core.analysis.features.columns import FEATURE_NAMES, N_FEATURES
 from editorbot_core.analysis.features.extraction import analyse, extract_features
-from editorbot_core.analysis.features.table import BeatFeatures, load_features, read_features, save_features
+from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.files import write_audio
-from editorbot_core.base.errors import AudioError, FormatError, ParameterError
-
-
-def song(duration_s: float = 12.0, *, sample_rate: int = SAMPLE_RATE, n_channels: int = 1) -> AudioClip:
-    """A bass note and a noise burst on every beat at 120 BPM, and a chord that changes every bar."""
-    t = np.arange(round(duration_s * sample_rate)) / sample_rate
-    beat = np.floor(t / 0.5).astype(int)
-    since = t % 0.5
-    chord = 2.0 ** ((beat // 4 % 3) * 5 / 12)
-    mix = 0.2 * np.sin(2 * np.pi * 220 * chord * t) + 0.1 * np.sin(2 * np.pi * 277 * chord * t)
-    mix += np.where(beat % 4 == 0, 0.5, 0.2) * np.sin(2 * np.pi * 60 * t) * np.exp(-8 * since)
-    mix += 0.2 * np.random.default_rng(0).standard_normal(len(t)) * np.exp(-50 * since)
-    mix += 0.01 * np.random.default_rng(1).standard_normal(len(t))
-    samples = np.repeat(0.4 * mix[None], n_channels, axis=0).astype(np.float32)
-    return AudioClip(samples, sample_rate)
-
-
-def beat_grid(duration_s: float = 12.0) -> BeatGrid:
-    times = np.arange(0.0, duration_s - 0.01, 0.5)
-    return BeatGrid(times, np.arange(len(times)) % 4 + 1, duration=duration_s, confidence=0.9)
-
-
-@pytest.fixture(scope="module")
-def features() -> BeatFeatures:
-    return extract_features(song(), beat_grid())
-
-
-def column(features: BeatFeatures, name: str) -> np.ndarray:
-    return features.values[:, FEATURE_INDEX[name]]
+from editorbot_core.base.errors import AudioError, ParameterError
+from tests.core.analysis.features.conftest import beat_grid, column, song
 
 
 def test_there_are_121_named_features() -> None:
@@ -153,102 +125,6 @@ def test_samples_that_are_no_numbers_are_refused() -> None:
 def test_the_grid_of_another_song_is_refused() -> None:
     with pytest.raises(ParameterError, match=re.escape("the grid is of 20.000 s of audio; this lasts 12.000 s")):
         extract_features(song(), beat_grid(20.0))
-
-
-def test_a_container_checks_its_values() -> None:
-    grid = beat_grid(2.0)
-    with pytest.raises(ParameterError, match=re.escape("float32 (4, 121)")):
-        BeatFeatures(np.zeros((4, 125), dtype=np.float32), grid)
-    values = np.zeros((4, 121), dtype=np.float32)
-    values[2, 1] = np.nan
-    with pytest.raises(ParameterError, match="1 are not, in rms"):
-        BeatFeatures(values, grid)
-
-
-def test_loading_gives_back_what_was_saved(tmp_path: Path, features: BeatFeatures) -> None:
-    save_features(tmp_path / "a.parquet", features, metadata={"sha256": "ab"})
-    stored = read_features(tmp_path / "a.parquet")
-    np.testing.assert_array_equal(stored.features.values, features.values)
-    np.testing.assert_array_equal(stored.features.grid.times, features.grid.times)
-    np.testing.assert_array_equal(stored.features.grid.positions, features.grid.positions)
-    assert stored.features.grid.duration == features.grid.duration
-    assert stored.features.grid.confidence == features.grid.confidence
-    assert stored.metadata["sha256"] == "ab"
-    assert stored.features.grid.region_confidence is None
-    regions = replace(features, grid=replace(features.grid, region_confidence=[0.25]))
-    save_features(tmp_path / "b.parquet", regions)
-    np.testing.assert_array_equal(load_features(tmp_path / "b.parquet").grid.region_confidence, [0.25])
-    assert {"extractor_version", "tracker", "sample_rate", "hop_length", "n_fft"} <= stored.metadata.keys()
-    np.testing.assert_array_equal(load_features(tmp_path / "a.parquet").values, features.values)
-
-
-def test_other_programs_read_named_columns(tmp_path: Path, features: BeatFeatures) -> None:
-    save_features(tmp_path / "a.parquet", features)
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.read_parquet(tmp_path / "a.parquet")
-    assert list(frame.columns) == ["beat_time_s", "beat_position", *FEATURE_NAMES, "context"]
-    assert len(frame) == features.n_beats
-
-
-def test_damaged_files_are_refused(tmp_path: Path, features: BeatFeatures) -> None:
-    path = tmp_path / "a.parquet"
-    save_features(path, features)
-    content = path.read_bytes()
-    rng = np.random.default_rng(0)
-    silent = 0
-    for _ in range(60):
-        place, bit = int(rng.integers(len(content))), int(rng.integers(8))
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << bit
-        path.write_bytes(bytes(damaged))
-        try:
-            again = load_features(path)
-        except FormatError:
-            continue
-        # A flipped bit in what only describes the file may leave every value as it was.
-        same = np.array_equal(again.values, features.values) and np.array_equal(again.grid.times, features.grid.times)
-        silent += not same
-    assert silent == 0
-    for length in (0, 4, len(content) // 2, len(content) - 1):
-        path.write_bytes(content[:length])
-        with pytest.raises(FormatError, match="ingest the songs again"):
-            load_features(path)
-
-
-def _change_table(path: Path, change: str) -> None:
-    table = pq.read_table(path)
-    if change == "width":
-        table = table.drop_columns(["other_energy_share"])
-    elif change == "order":
-        table = table.select([*table.column_names[:-2], *table.column_names[:-3:-1]])
-    elif change == "type":
-        table = table.set_column(5, table.column_names[5], table.column(5).cast(pa.float64()))
-    elif change == "no rows":
-        table = table.slice(0, 0)
-    elif change == "not finite":
-        table = table.set_column(5, table.column_names[5], pa.array(np.full(len(table), np.nan, dtype=np.float32)))
-    elif change == "another version":
-        table = table.replace_schema_metadata({**table.schema.metadata, b"extractor_version": b"0"})
-    elif change == "regions":
-        table = table.replace_schema_metadata({**table.schema.metadata, b"region_confidence": b'{"a": 1}'})
-    elif change == "no metadata":
-        table = table.replace_schema_metadata(None)
-    pq.write_table(table, path)
-
-
-@pytest.mark.parametrize(
-    "change", ["width", "order", "type", "no rows", "not finite", "another version", "regions", "no metadata"]
-)
-def test_files_of_another_layout_are_refused(tmp_path: Path, features: BeatFeatures, change: str) -> None:
-    save_features(tmp_path / "a.parquet", features)
-    _change_table(tmp_path / "a.parquet", change)
-    with pytest.raises(FormatError, match=r"a\.parquet"):
-        load_features(tmp_path / "a.parquet")
-
-
-def test_a_missing_file_is_an_error_of_format(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="No such file"):
-        load_features(tmp_path / "none.parquet")
 
 
 def test_features_need_no_torch() -> None:

@@ -1,63 +1,16 @@
+"""Sections that are known are found in features without a trained model."""
+
 import itertools
 
 import numpy as np
 import pytest
 
-from editorbot_core.analysis.beats.annotations import Annotation, Section
-from editorbot_core.analysis.beats.grid import BeatGrid, Units
-from editorbot_core.analysis.features.columns import FEATURE_INDEX, N_FEATURES
+from editorbot_core.analysis.beats.grid import Units
+from editorbot_core.analysis.features.columns import N_FEATURES
 from editorbot_core.analysis.structure.estimate import estimate_structure
-from editorbot_core.analysis.structure.structure import Structure, annotated_structure
+from editorbot_core.analysis.structure.structure import annotated_structure
 from editorbot_core.base.errors import ParameterError
-
-BEAT_S = 0.5
-
-
-def song_from(form, *, seed=0, noise=0.0, beats_per_bar=4, pickup=0):
-    """Features of a song of known sections: form is [(label, bars), ...]; equal labels have equal beats."""
-    rng = np.random.default_rng(seed)
-    material = {}
-    rows = [rng.standard_normal((pickup, N_FEATURES))] if pickup else []
-    for label, bars in form:
-        if label not in material:
-            timbre = rng.standard_normal(N_FEATURES)
-            material[label] = timbre + rng.standard_normal((16 * beats_per_bar, N_FEATURES))
-        rows.append(material[label][: bars * beats_per_bar])
-    values = np.concatenate(rows)
-    values = values + noise * rng.standard_normal(values.shape)
-    chroma = slice(FEATURE_INDEX["chroma_c"], FEATURE_INDEX["chroma_b"] + 1)
-    values[:, chroma] = np.abs(values[:, chroma])
-    beat = np.arange(len(values))
-    grid = BeatGrid(
-        times=0.4 + BEAT_S * beat,
-        positions=(beat - pickup) % beats_per_bar + 1,
-        duration=0.4 + BEAT_S * len(values) + 1.0,
-    )
-    return values.astype(np.float32), grid
-
-
-def annotation_of(form, grid, *, first_beat=0, beats_per_bar=4):
-    sections, beat = [], first_beat
-    for label, bars in form:
-        start = grid.times[beat]
-        beat += bars * beats_per_bar
-        sections.append(Section(float(start), float(start + bars * beats_per_bar * BEAT_S), label))
-    return Annotation("song", grid, tuple(sections))
-
-
-def check_laws(structure, n_units):
-    assert structure.phrase_start.shape == (n_units,) and structure.phrase_start.dtype == np.float32
-    assert structure.phase.shape == (n_units, 4) and structure.phase.dtype == np.float32
-    assert structure.cluster.shape == (n_units,) and structure.cluster.dtype == np.int64
-    np.testing.assert_allclose(structure.phase.sum(axis=1), 1, atol=1e-5)
-    assert (structure.phase >= 0).all()
-    assert structure.cluster.min() == 0
-    assert set(structure.cluster) == set(range(structure.cluster.max() + 1))
-    assert 0 <= structure.confidence <= 1
-
-
-AABA = [("A", 8), ("A", 8), ("B", 8), ("A", 8)]
-MIXED = [("i", 4), ("A", 8), ("B", 5), ("A", 8), ("B", 5), ("C", 6), ("A", 8), ("o", 3)]
+from tests.core.analysis.structure.conftest import AABA, MIXED, annotation_of, check_laws, song_from
 
 
 @pytest.mark.parametrize("form", [AABA, MIXED], ids=["AABA", "mixed lengths"])
@@ -121,14 +74,6 @@ def test_order_of_the_sections_does_not_change_which_bars_are_alike():
     assert same([("A", 8), ("A", 8), ("B", 8), ("B", 8)]) == alike
 
 
-def test_renaming_the_labels_changes_nothing():
-    _, grid = song_from(AABA)
-    units = Units.bars(grid)
-    a = annotated_structure(annotation_of(AABA, grid), grid, units)
-    b = annotated_structure(annotation_of([(label.lower() + "x", n) for label, n in AABA], grid), grid, units)
-    np.testing.assert_array_equal(a.cluster, b.cluster)
-
-
 @pytest.mark.parametrize("n_bars", [1, 2, 3, 5, 20, 125])
 @pytest.mark.parametrize("grouping", ["bars", "beats"])
 def test_any_features_give_probabilities(n_bars, grouping):
@@ -157,35 +102,3 @@ def test_the_estimate_is_the_same_every_time():
 def test_unusable_features_are_refused(values):
     with pytest.raises(ParameterError):
         estimate_structure(values, Units.beats(8))
-
-
-def test_annotated_structure_of_a_song_with_pickup_and_decay():
-    form = [("i", 2), ("A", 5), ("A", 4)]
-    _, grid = song_from([*form, ("decay", 2)], pickup=1)
-    units = Units.bars(grid)
-    true = annotated_structure(annotation_of(form, grid, first_beat=1), grid, units)
-    check_laws(true, units.n_units)
-    np.testing.assert_array_equal(np.flatnonzero(true.phrase_start), [1, 3, 8])
-    np.testing.assert_array_equal(true.phase.argmax(axis=1), [3, 0, 1, 0, 1, 2, 3, 0, 0, 1, 2, 3, 0, 1])
-    np.testing.assert_array_equal(true.cluster, [0, 0, 0, *[1] * 11])
-    assert true.confidence == 1.0
-
-
-def test_sections_go_to_the_nearest_unit():
-    _, grid = song_from(AABA)
-    late = Annotation("song", grid, (Section(0.5, 16.5, "A"), Section(16.6, 30.0, "B")))
-    true = annotated_structure(late, grid, Units.bars(grid))
-    np.testing.assert_array_equal(np.flatnonzero(true.phrase_start), [0, 8])
-
-
-def test_an_annotation_without_sections_is_refused():
-    _, grid = song_from(AABA)
-    with pytest.raises(ParameterError, match="no sections"):
-        annotated_structure(Annotation("song", grid, ()), grid, Units.bars(grid))
-
-
-def test_a_structure_checks_its_rows():
-    with pytest.raises(ParameterError, match="sum to 1"):
-        Structure(np.zeros(3), np.zeros((3, 4)), np.zeros(3, dtype=np.int64), 0.5)
-    with pytest.raises(ParameterError, match="3 units"):
-        Structure(np.zeros(3), np.full((2, 4), 0.25), np.zeros(3, dtype=np.int64), 0.5)
