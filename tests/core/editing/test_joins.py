@@ -8,7 +8,15 @@ import pytest
 from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.edits import CUT, KEEP
-from editorbot_core.editing.joins import DPWeights, SearchWeights
+from editorbot_core.editing.joins import (
+    MAX_PLACES,
+    DPWeights,
+    SearchWeights,
+    cheapest_join,
+    choose_places,
+    context_distances,
+    cost_of_joins,
+)
 from editorbot_core.editing.retargeting import dp_unit_actions
 from editorbot_core.editing.search import edit_cost, search_edits
 from tests.core.editing.conftest import even_song, guessed_song, missed_s
@@ -83,3 +91,36 @@ def test_sampled_weights_vary_and_find_different_edits():
     }
     assert len(edits) >= 4
     assert SearchWeights.sample(np.random.default_rng(1)) == SearchWeights.sample(np.random.default_rng(1))
+
+
+def test_context_is_alike_where_the_song_plays_on_and_one_on_average():
+    song = even_song(n_bars=60)
+    beats = song.units.first_beats
+    distances = context_distances(song.features.values, beats, beats, weights=DPWeights())
+    np.testing.assert_allclose(np.diagonal(distances), 0.0, atol=1e-4)
+    np.testing.assert_allclose(distances, distances.T, rtol=1e-4, atol=1e-4)
+    assert distances[np.triu_indices(60, 2)].mean() == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_cheapest_join_of_a_place_goes_forward_over_at_least_a_place():
+    rng = np.random.default_rng(0)
+    cost = rng.random((6, 6))
+    expected = [min(cost[i, j] for i in range(6) for j in range(i + 1, 6) if at in (i, j)) for at in range(6)]
+    np.testing.assert_allclose(cheapest_join(cost), expected)
+    assert cheapest_join(np.ones((1, 1))).tolist() == [np.inf]
+
+
+@pytest.mark.parametrize("n_bars", [1, 2, 40, MAX_PLACES + 1])
+def test_short_songs_are_cut_anywhere_but_before_the_first_unit(n_bars):
+    places = choose_places(guessed_song(n_bars), SearchWeights.full())
+    np.testing.assert_array_equal(places, np.arange(1, n_bars))
+
+
+def test_of_a_long_song_the_places_with_cheap_joins_are_kept():
+    song = guessed_song(MAX_PLACES + 40)
+    weights = replace(SearchWeights.full(), harmony=0.0)
+    places = choose_places(song, weights)
+    every = np.arange(1, song.units.n_units)
+    cheapest = cheapest_join(cost_of_joins(song, every, weights))
+    assert len(places) == MAX_PLACES and (np.diff(places) > 0).all()
+    assert cheapest[places - 1].max() <= np.delete(cheapest, places - 1).min()

@@ -1,9 +1,11 @@
 """A song never changes sides."""
 
+from pathlib import Path
+
 import pytest
 
 from editorbot_core.base.errors import ParameterError
-from editorbot_core.songs.splits import hold_out, split_songs
+from editorbot_core.songs.splits import assign_parts, hold_out, split_songs
 
 IDS = [f"{i:016x}" for i in range(400)]
 
@@ -54,3 +56,20 @@ def test_songs_are_held_out_by_their_name_alone():
     assert len(hold_out(names[:2], fraction=0.01, seed=0)) == len(hold_out(names[:2], fraction=0.9, seed=0)) == 1
     with pytest.raises(ParameterError, match="at least 2 songs"):
         hold_out(["one"], fraction=0.2, seed=0)
+
+
+def test_a_work_that_was_away_comes_back_to_its_part(tmp_path: Path) -> None:
+    path, works = tmp_path / "parts.json", own_works(IDS[:12])
+    first = assign_parts(path, works, eval_fraction=0.25, seed=0)
+    fewer = {track_id: work for track_id, work in works.items() if first[track_id] == "train"}
+    assert set(assign_parts(path, {**fewer, IDS[12]: IDS[12]}, eval_fraction=0.25, seed=0)) == {*fewer, IDS[12]}
+    again = assign_parts(path, works, eval_fraction=0.25, seed=1)
+    assert again == first
+
+
+def test_parts_are_written_only_if_they_are_new(tmp_path: Path) -> None:
+    path = tmp_path / "parts.json"
+    assign_parts(path, own_works(IDS[:4]), eval_fraction=0.25, seed=0)
+    written_at = path.stat().st_mtime_ns
+    assign_parts(path, own_works(IDS[:3]), eval_fraction=0.25, seed=0)
+    assert path.stat().st_mtime_ns == written_at
