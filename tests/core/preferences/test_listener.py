@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -202,3 +203,18 @@ def test_edits_of_another_song_are_refused(song, listener):
 def test_impossible_listeners_are_refused(settings):
     with pytest.raises(ParameterError, match="temperature must be positive"):
         BootstrapListener(**settings)
+
+
+def test_answers_depend_on_seed_pair_and_round_alone(song, listener):
+    target_s = song.duration - 8.0
+    edits = [cut(song, first, last, target_s) for first, last in ((4, 8), (4, 9), (8, 12), (0, 4))]
+    pairs = [EditPair(f"{number:032x}", a, b, origin="test") for number, (a, b) in enumerate(combinations(edits, 2), 1)]
+
+    def labels(**options):
+        answers = listener.answers([song], options.pop("pairs", pairs), **{"seed": 0, **options})
+        return {answer.answer_id: answer.label for answer in answers}
+
+    assert labels() == labels(pairs=pairs[::-1])
+    assert labels().items() >= labels(pairs=pairs[2:4]).items()
+    assert not labels().keys() & labels(round=1).keys()
+    assert not labels().keys() & labels(seed=1).keys()

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from editorbot_core.base.errors import ParameterError
+from editorbot_core.preferences.listener import BootstrapListener
 from editorbot_core.training.rounds import (
     COLLECTED_RATIOS,
     SAMPLES_PER_RATIO,
     guided_edits,
     learn_in_rounds,
-    listener_answers,
     reward_on_songs,
     sampled_edits,
 )
@@ -50,11 +50,11 @@ def test_the_same_seed_learns_the_same(songs, config, learned):
 
 def test_answers_may_come_from_anybody(songs, config):
     asked = []
-    listener = listener_answers(songs, seed=1)
+    listener = BootstrapListener()
 
     def answer(pairs, number):
         asked.append((number, len(pairs)))
-        return listener(pairs, number)
+        return listener.answers(songs, pairs, seed=1, round=number)
 
     learn_in_rounds(songs[:4], config=config, n_rounds=1, answer=answer)
     assert asked == [(0, config.n_pairs * 4)]
