@@ -4,7 +4,6 @@ Everything that is done stays done: interrupted anywhere, the same command conti
 """
 
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from assets.resources.memo import latest_materialization
 from assets.resources.tables import TableStore
 from editorbot_core.base.console import say
 from editorbot_core.base.errors import GateError, ParameterError
-from editorbot_core.base.home import home_folder
+from editorbot_core.base.home import home_folder, storage_url
 from editorbot_core.base.progress import Progress, ProgressBars
 from pipelines.definitions import build_definitions, silent
 from pipelines.instance import dagster_instance, prepare_home
@@ -163,9 +162,7 @@ def run_pipeline(
             stage_seconds=seconds,
             reused=tuple(name for name in seconds if said[name].get("reused")),
             checks=_checks(instance, run_id),
-            evaluation=TableStore(os.environ.get("EDITORBOT_STORAGE") or str(home / "tables")).read(
-                "policy_evaluation"
-            ),
+            evaluation=TableStore(storage_url(home)).read("policy_evaluation"),
             evaluation_text=str(evaluated.get("text", "")).strip("`\n"),
             champion=_said(instance, "champion"),
             songs=_said(instance, "song_library"),

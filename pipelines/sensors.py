@@ -12,21 +12,25 @@ from assets.resources.memo import latest_materialization, metadata_value
 from assets.resources.registry import registry
 from assets.resources.tracking import Tracking
 from editorbot_core.base.files import digest
-from editorbot_core.base.home import corrections_folder
+from editorbot_core.base.home import automation_is_on, corrections_folder
 from pipelines.jobs import ingest_job, main_job, retrain_job
-from pipelines.schedules import automation_is_on
 
 _TRIGGER_TAG = "editorbot/trigger"
 _STATUS = dg.DefaultSensorStatus.RUNNING if automation_is_on() else dg.DefaultSensorStatus.STOPPED
 _FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
+def was_started(instance: dg.DagsterInstance, trigger: str) -> bool:
+    """Whether a run for what has happened is under way or has ended well."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={_TRIGGER_TAG: trigger}))
+    return any(run.status not in _FAILED for run in runs)
+
+
 def request_once(instance: dg.DagsterInstance, trigger: str) -> dg.RunRequest | dg.SkipReason:
     """A request for what has happened, unless a run for it is under way, has ended well, or has failed too often."""
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={_TRIGGER_TAG: trigger}))
-    attempts = len(runs)
-    if any(run.status not in _FAILED for run in runs):
+    if was_started(instance, trigger):
         return dg.SkipReason(f"a run for {trigger} was already started")
+    attempts = len(instance.get_runs(filters=dg.RunsFilter(tags={_TRIGGER_TAG: trigger})))
     if attempts >= registry().automation.max_attempts:
         return dg.SkipReason(f"{attempts} runs for {trigger} have failed; start one by hand when the cause is gone")
     return dg.RunRequest(run_key=f"{trigger}-{attempts}", tags={_TRIGGER_TAG: trigger})
@@ -52,10 +56,10 @@ def song_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunReques
     now = digest(listing)[:16]
     if context.cursor == now:
         return dg.SkipReason(f"{n_songs} songs, none new, changed, corrected or gone")
-    answer = request_once(context.instance, f"songs-{now}")
-    if isinstance(answer, dg.SkipReason) and "already" in str(answer.skip_message):
+    trigger = f"songs-{now}"
+    if was_started(context.instance, trigger):
         context.update_cursor(now)
-    return answer
+    return request_once(context.instance, trigger)
 
 
 @dg.sensor(job=retrain_job, minimum_interval_seconds=60, default_status=_STATUS)

@@ -1,6 +1,5 @@
 """What every asset asks for: the folder of everything local, the configuration, and where songs come from."""
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ from pydantic import Field, PrivateAttr
 from assets.resources.liveness import close_dead_runs, hold_run, process_tags, release_run
 from assets.resources.tables import TableStore
 from editorbot_core.base.errors import ParameterError
-from editorbot_core.base.home import home_folder
+from editorbot_core.base.files import source_digest
+from editorbot_core.base.home import database_url, home_folder, named_songs_folder, storage_url
 
 if TYPE_CHECKING:
     from editorbot_core.base.progress import Progress
@@ -32,18 +32,11 @@ PIPELINE_SETTINGS = {
 
 @cache
 def code_version() -> str:
-    """Digest of the library's and the assets' source, 16 hexadecimal digits: results of other code are not reused."""
-    import hashlib
-
+    """Digest of the source of the library and of the assets: results of other code are not reused."""
     import assets
     import editorbot_core
 
-    roots = [Path(package.__path__[0]) for package in (editorbot_core, assets)]
-    sources = sorted(path for root in roots for path in root.rglob("*.py"))
-    total = hashlib.sha256()
-    for source in sources:
-        total.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return total.hexdigest()[:16]
+    return source_digest(editorbot_core, assets)
 
 
 class Home(dg.ConfigurableResource):
@@ -66,12 +59,12 @@ class Home(dg.ConfigurableResource):
     @property
     def tables(self) -> TableStore:
         """Where tables are stored."""
-        return TableStore(os.environ.get("EDITORBOT_STORAGE") or str(self.path / "tables"))
+        return TableStore(storage_url(self.path))
 
     @property
     def database_url(self) -> str:
         """The database of preferences."""
-        return os.environ.get("EDITORBOT_DATABASE_URL") or f"sqlite:///{self.path / 'preferences.db'}"
+        return database_url(self.path)
 
     @property
     def models(self) -> Path:
@@ -103,7 +96,7 @@ class Home(dg.ConfigurableResource):
         """
         from editorbot_core.audio.files import find_audio
 
-        named = self.songs or os.environ.get("EDITORBOT_SONGS")
+        named = self.songs or named_songs_folder()
         folder = Path(named or TRAINING_FOLDER).expanduser().resolve()
         if named and not folder.is_dir():
             raise ParameterError(f"{folder}: no such folder; name one that holds songs")

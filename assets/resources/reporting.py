@@ -56,12 +56,12 @@ def finish_policy(
     panels: Mapping[str, Sequence[str]],
 ) -> tuple[str, dict[str, Any]]:
     """Save the weights, tell MLflow, and say what the policy is like; returns its digest and the metadata."""
+    from editorbot_core.base.tensors import module_digest
     from editorbot_core.policy.files import save_policy
-    from editorbot_core.policy.network import policy_digest
     from editorbot_core.policy.report import policy_report
 
     path = home.models / f"{memo.name}-{memo.inputs[:12]}.pt"
-    sha256 = save_policy(path, policy, model={"name": memo.name, "version": policy_digest(policy)[:12]})
+    sha256 = save_policy(path, policy, model={"name": memo.name, "version": module_digest(policy)[:12]})
     report = policy_report(policy, reference, songs, seed=home.config().seed)
     stage.log(report, int(max((line["step"] for line in read_lines(stage.folder / "metrics.jsonl")), default=0)))
     plots = plots_of(stage, memo.name, panels)

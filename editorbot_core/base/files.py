@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from editorbot_core.base.errors import FormatError
@@ -115,6 +116,21 @@ def sha256_file(path: Path | str) -> str:
 def digest(value: Any) -> str:
     """Hexadecimal SHA-256 of a JSON-serialisable value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def source_files(*packages: ModuleType) -> list[Path]:
+    """Every Python file of the packages and of the packages below them, sorted."""
+    return sorted(path for package in packages for root in package.__path__ for path in Path(root).rglob("*.py"))
+
+
+def source_digest(*packages: ModuleType) -> str:
+    """Digest of the source of the packages, 16 hexadecimal digits; every file counts, with its name and place."""
+    roots = [Path(root).parent for package in packages for root in package.__path__]
+    total = hashlib.sha256()
+    for source in source_files(*packages):
+        place = next(source.relative_to(root) for root in roots if source.is_relative_to(root))
+        total.update(place.as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
 
 
 def sweep_temporaries(folder: Path | str, *, older_than_s: float = _STALE_AFTER_S) -> int:

@@ -5,6 +5,7 @@ A `.pt` file holds a dict of tensors and plain values (None, bool, int, float, s
 loads silently as other weights.
 """
 
+import hashlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from editorbot_core.base.errors import FormatError
 from editorbot_core.base.files import sha256_file, write_bytes, write_text
@@ -96,3 +98,12 @@ def load_tensors(path: Path | str, *, sha256: str | None = None) -> dict[str, An
         raise FormatError(f"{path}: holds a {type(payload).__name__}, expected a dict")
     _check(payload, str(path))
     return payload
+
+
+def module_digest(module: nn.Module) -> str:
+    """Hexadecimal SHA-256 of the names and bytes of all weights and buffers: equal only for equal modules."""
+    hasher = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        hasher.update(name.encode())
+        hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()

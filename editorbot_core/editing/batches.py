@@ -17,13 +17,22 @@ from editorbot_core.songs.song import Song
 FEATURE_LIMIT = 6.0
 
 
-def standardise_per_song(features: torch.Tensor, beat_mask: torch.Tensor) -> torch.Tensor:
-    """Features (S, T, d) with zero mean and unit variance over each song's beats, 0 in padding, clipped to 6."""
+def standardise_per_song(
+    features: torch.Tensor, beat_mask: torch.Tensor, *, limit: float | None = FEATURE_LIMIT
+) -> torch.Tensor:
+    """Features (S, T, d) with zero mean and unit variance over each song's beats, 0 in padding.
+
+    Args:
+        features: Any features per beat.
+        beat_mask: bool (S, T), True for beats.
+        limit: Values are clipped to this many deviations; None for no limit.
+    """
     mask = beat_mask[..., None].float()
     count = mask.sum(1, keepdim=True).clamp(min=1)
     centred = (features - (features * mask).sum(1, keepdim=True) / count) * mask
     deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    return (centred / deviation.clamp(min=1e-5)).clamp(-FEATURE_LIMIT, FEATURE_LIMIT)
+    scaled = centred / deviation.clamp(min=1e-5)
+    return scaled if limit is None else scaled.clamp(-limit, limit)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from editorbot_core.analysis.beats.grid import BeatGrid, Units
+from editorbot_core.analysis.beats.grid import MAX_BEATS, BeatGrid, Units
 from editorbot_core.audio.segments import Segment
 from editorbot_core.base.errors import FormatError, ParameterError
 from editorbot_core.base.files import read_json, write_json, write_text
@@ -19,7 +19,6 @@ from editorbot_core.editing.edits import EditDecisionList
 
 SCHEMA = "editorbot.edl/1"
 
-MAX_BEATS = 200_000
 MAX_SEGMENTS = 200_000
 MAX_ENTRIES = 64
 MAX_NAME = 200

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 
+from editorbot_core.analysis.dsp.vectors import squared_distances, standardised
 from editorbot_core.analysis.features.columns import SOUND_GROUPS, columns_of
 from editorbot_core.base.errors import ParameterError
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 
 # Places between which joins of every kind are compared, and at which they are compared to choose those.
-MAX_PLACES = 420
+MAX_SEARCH_PLACES = 420
 MAX_COMPARED = 1500
+# Relative error of distances.
+_ROUNDING = 1e-6
+
 _TIMBRE = columns_of("MFCC")
 _HARMONY = columns_of("chroma")
 _LEVEL = columns_of("level", "stem energy")
@@ -159,27 +163,13 @@ class SearchWeights:
         )
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
-    """Columns of zero mean and unit variance; a constant column becomes 0."""
-    values = values.astype(np.float64)
-    spread = values.std(0)
-    usable = spread > 1e-9 * (1.0 + np.abs(values).max(0))
-    return np.where(usable, (values - values.mean(0)) / np.where(usable, spread, 1.0), 0.0)
-
-
 def _weighted_features(values: np.ndarray, weights: DPWeights) -> np.ndarray:
     """Features scaled so that the mean squared distance of two random beats is 1, float32 (n_beats, n_columns)."""
     groups = ((_TIMBRE, weights.timbre), (_HARMONY, weights.harmony), (_LEVEL, weights.level))
     total = sum(weight for _, weight in groups)
     # Two independent draws of a standardised column differ by 2 in the mean square.
-    scaled = [_standardised(values[:, g]) * np.sqrt(weight / (2 * total * len(g))) for g, weight in groups]
+    scaled = [standardised(values[:, g]) * np.sqrt(weight / (2 * total * len(g))) for g, weight in groups]
     return np.concatenate(scaled, axis=1).astype(np.float32)
-
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distance of every row of `a` to every row of `b`."""
-    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
-    return np.maximum(squared, 0, out=squared)
 
 
 def context_distances(values: np.ndarray, exits: np.ndarray, entries: np.ndarray, *, weights: DPWeights) -> np.ndarray:
@@ -202,8 +192,8 @@ def context_distances(values: np.ndarray, exits: np.ndarray, entries: np.ndarray
     share = 1.0 / np.arange(1, weights.context_beats + 1)
     share /= 2 * share.sum()
     for k, part in enumerate(share):
-        after = _squared_distances(x[np.minimum(exits + k, last_row)], x[np.minimum(entries + k, last_row)])
-        before = _squared_distances(x[np.maximum(exits - 1 - k, 0)], x[np.maximum(entries - 1 - k, 0)])
+        after = squared_distances(x[np.minimum(exits + k, last_row)], x[np.minimum(entries + k, last_row)])
+        before = squared_distances(x[np.maximum(exits - 1 - k, 0)], x[np.maximum(entries - 1 - k, 0)])
         distances += np.float32(part) * (after + before)
     return distances
 
@@ -222,18 +212,38 @@ def _nearest_pair(before: np.ndarray, after: np.ndarray) -> np.ndarray:  # pragm
     return out
 
 
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distance of every row of `a` to every row of `b`, float64."""
-    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0.0)
+def sound_of_beats(values: np.ndarray) -> np.ndarray:
+    """What is heard at every beat, each column standardised over the song, float64 (n_beats, 64).
+
+    Args:
+        values: Features, (n_beats, 121).
+    """
+    return standardised(values[:, columns_of(*SOUND_GROUPS)])
+
+
+def step_percentiles(sound: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Share of the song's own steps from beat to beat that are no larger than `steps`, in [0, 1], their shape.
+
+    This is how the judge measures smoothness (`evaluation.metrics.smoothness`), at joins as they are heard, and a part
+    of what the search minimises (`SearchWeights.step`), at bounds of units: the search optimises it knowingly.
+
+    Args:
+        sound: As `sound_of_beats`.
+        steps: Distances between the sound of two beats.
+
+    >>> sound = np.array([[0.0], [1.0], [3.0], [6.0]])  # steps of 1, 2 and 3
+    >>> step_percentiles(sound, np.array([0.5, 2.0, 9.0])).round(2).tolist()
+    [0.0, 0.67, 1.0]
+    """
+    own = np.sort(np.linalg.norm(np.diff(sound, axis=0), axis=1))
+    # Distances are rounded: steps of the song that are as large count as no larger.
+    return np.asarray(np.searchsorted(own, steps * (1 + _ROUNDING), side="right") / max(len(own), 1))
 
 
 def _step_percentiles(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    """Share of the song's own steps from beat to beat that are smaller than that of each join, (n_exits, n_entries)."""
-    values = song.features.values[:, columns_of(*SOUND_GROUPS)].astype(np.float64)
-    values = (values - values.mean(0)) / (values.std(0) + 1e-9)
-    own = np.sort(np.linalg.norm(np.diff(values, axis=0), axis=1))
-    steps = np.sqrt(_distances(values[np.maximum(exits - 1, 0)], values[entries]))
-    return np.searchsorted(own, steps * (1 - 1e-6)) / max(len(own), 1)
+    """`step_percentiles` of every join from `exits` to `entries`, (n_exits, n_entries)."""
+    sound = sound_of_beats(song.features.values)
+    return step_percentiles(sound, np.sqrt(squared_distances(sound[np.maximum(exits - 1, 0)], sound[entries])))
 
 
 def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
@@ -245,8 +255,8 @@ def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np
         return np.zeros((len(exits), len(entries)))
     # Two pairs of independent beats differ by this in the mean.
     scale = 4 * float(((chroma - chroma.mean(0)) ** 2).sum(1).mean())
-    before = _distances(chroma[np.maximum(exits - 1, 0)], chroma[lines - 1])
-    after = _distances(chroma[entries], chroma[lines])
+    before = squared_distances(chroma[np.maximum(exits - 1, 0)], chroma[lines - 1])
+    after = squared_distances(chroma[entries], chroma[lines])
     return _nearest_pair(before.astype(np.float32), after.astype(np.float32)) / max(scale, 1e-9)
 
 
@@ -284,11 +294,11 @@ def cheapest_join(cost: np.ndarray) -> np.ndarray:
 def choose_places(song: "Song", weights: SearchWeights) -> np.ndarray:
     """Units at which ranges may begin and end, int64, rising: all but the first, fewer in long songs."""
     places = np.arange(1, song.units.n_units)
-    if len(places) <= MAX_PLACES:
+    if len(places) <= MAX_SEARCH_PLACES:
         return places
     step = -(-len(places) // MAX_COMPARED)
     if step > 1:
         starts = song.structure.phrase_start
         places = np.array([block[int(starts[block].argmax())] for block in np.split(places, places[step::step] - 1)])
     cheapest = cheapest_join(cost_of_joins(song, places, weights, harmony=False))
-    return np.sort(places[np.argsort(cheapest, kind="stable")[:MAX_PLACES]])
+    return np.sort(places[np.argsort(cheapest, kind="stable")[:MAX_SEARCH_PLACES]])

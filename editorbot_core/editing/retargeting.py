@@ -17,7 +17,7 @@ from editorbot_core.editing.joins import DPWeights, context_distances
 from editorbot_core.songs.song import Song
 
 # Places between which joins are looked for; longer songs are searched in blocks of several units.
-MAX_PLACES = 1200
+MAX_DP_PLACES = 1200
 
 # Fewest and most steps into which the target duration is divided; between them, four to a unit.
 DURATION_STEPS = (1000, 4000)
@@ -80,7 +80,7 @@ def _cheapest_paths(
 
 def _blocks(n_units: int) -> np.ndarray:
     """First unit of every place of the search: every unit, or every few in a very long song."""
-    return np.arange(0, n_units, -(-n_units // MAX_PLACES))
+    return np.arange(0, n_units, -(-n_units // MAX_DP_PLACES))
 
 
 def retarget(

@@ -21,7 +21,7 @@ probabilities are first raised to the power `sharpness`. Where the structure is 
 joins: smoothness decides, and further joins do not pay.
 
 Durations leave few ends for the last range once the others stand, so n units take about n^3 / 6 steps of several
-operations. Songs of more than `joins.MAX_PLACES` units are searched at that many places: of every few units the
+operations. Songs of more than `joins.MAX_SEARCH_PLACES` units are searched at that many places: of every few units the
 likeliest phrase start, and among those the units of the cheapest joins.
 
 Actions repeat single units only, so a song cannot be made longer by playing a range twice; targets beyond the song are

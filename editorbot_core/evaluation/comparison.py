@@ -10,7 +10,9 @@ import pandas as pd
 
 from editorbot_core.base.errors import ParameterError
 
-N_BOOTSTRAP = 2000
+N_RESAMPLES = 2000
+# Differences in quality below this are ties.
+_TIE = 1e-9
 
 
 class WinRate(NamedTuple):
@@ -37,17 +39,42 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_mean(values: np.ndarray, *, seed: int = 0, n_resamples: int = N_BOOTSTRAP) -> Interval:
-    """Mean and 95 % percentile bootstrap interval (Efron 1979) of values (n,), one per song."""
+def _resampled_means(values: np.ndarray, seed: int, n_resamples: int) -> np.ndarray:
+    """Means of `n_resamples` samples of values (n,), drawn with replacement."""
     if len(values) == 0:
         raise ParameterError("a mean needs at least one value")
     rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(n_resamples, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    return np.asarray(values[rng.integers(len(values), size=(n_resamples, len(values)))].mean(axis=1))
+
+
+def _won(difference: np.ndarray) -> np.ndarray:
+    """1 where the difference is positive, 1/2 where it is a tie, 0 where it is negative."""
+    return np.where(np.abs(difference) < _TIE, 0.5, (difference > 0).astype(float))
+
+
+def bootstrap_mean(values: np.ndarray, *, seed: int = 0, n_resamples: int = N_RESAMPLES) -> Interval:
+    """Mean and 95 % percentile bootstrap interval (Efron 1979) of values (n,), one per song.
+
+    >>> bootstrap_mean(np.array([2.0, 2.0, 2.0]))
+    Interval(mean=2.0, low=2.0, high=2.0)
+    """
+    low, high = np.percentile(_resampled_means(values, seed, n_resamples), [2.5, 97.5])
     return Interval(float(values.mean()), float(low), float(high))
 
 
-_N_RESAMPLES = 2000
+def win_rate(difference: np.ndarray, *, seed: int = 0) -> WinRate:
+    """How often one editor beats another, given by how much in every song.
+
+    Args:
+        difference: Quality of the one less that of the other, (n_songs,), or (n_songs, n_seeds) where editors were
+            trained with several seeds; seeds are averaged within a song.
+        seed: Of the resampling.
+
+    >>> win_rate(np.array([3.0, 0.0, -1.0, 2.0])).share
+    0.625
+    """
+    won = _won(difference).reshape(len(difference), -1).mean(axis=1)
+    return WinRate(*bootstrap_mean(won, seed=seed), len(won))
 
 
 class Gain(NamedTuple):
@@ -83,9 +110,7 @@ def paired_gain(rows: pd.DataFrame, challenger: str, opponent: str, *, seed: int
             f"no editor {missing[0]!r} was evaluated; there are {', '.join(map(str, per_song.columns))}"
         )
     difference = (per_song[challenger] - per_song[opponent]).to_numpy(dtype=float)
-    rng = np.random.default_rng(seed)
-    means = difference[rng.integers(len(difference), size=(_N_RESAMPLES, len(difference)))].mean(1)
-    positive = np.where(np.abs(means) < 1e-9, 0.5, (means > 0).astype(float))
+    positive = _won(_resampled_means(difference, seed, N_RESAMPLES))
     return Gain(float(difference.mean()), float(positive.mean()), len(difference))
 
 

@@ -21,7 +21,7 @@ from editorbot_core.audio.render import render_edit
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.progress import Progress
 from editorbot_core.editing.baselines import Editor
-from editorbot_core.evaluation.comparison import Interval, WinRate, bootstrap_mean
+from editorbot_core.evaluation.comparison import Interval, WinRate, bootstrap_mean, win_rate
 from editorbot_core.evaluation.metrics import edit_metrics
 from editorbot_core.songs.song import Song
 
@@ -75,10 +75,7 @@ class Evaluation:
         """How often `editor` has the higher quality, song by song, with a paired bootstrap interval over songs."""
         self._check(editor, against)
         per_song = self.per_song("quality")
-        difference = (per_song[editor] - per_song[against]).to_numpy()
-        won = np.where(np.abs(difference) < 1e-9, 0.5, (difference > 0).astype(float))
-        mean, low, high = bootstrap_mean(won, seed=seed)
-        return WinRate(mean, low, high, len(won))
+        return win_rate((per_song[editor] - per_song[against]).to_numpy(), seed=seed)
 
     def quality(self, editor: str, *, seed: int = 0) -> Interval:
         """Mean quality of one editor with its bootstrap interval over songs."""

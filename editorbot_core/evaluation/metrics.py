@@ -29,13 +29,13 @@ import numpy as np
 
 from editorbot_core.analysis.beats.annotations import Annotation, Section
 from editorbot_core.analysis.beats.grid import BeatGrid
-from editorbot_core.analysis.features.columns import SOUND_GROUPS, columns_of
 from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.render import count_clicks, join_times
 from editorbot_core.audio.segments import Segment
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.edits import EditDecisionList
+from editorbot_core.editing.joins import sound_of_beats, step_percentiles
 from editorbot_core.songs.song import Song
 
 BEAT_TOLERANCE_S = 0.07
@@ -54,7 +54,6 @@ JOINS_PER_MINUTE_FREE, JOINS_PER_MINUTE_FATAL = 2.0, 20.0
 ROUGH_FROM_PERCENTILE = 0.9
 
 # Columns that describe sound; those of the grid repeat every bar and say nothing about a join.
-_SOUND = columns_of(*SOUND_GROUPS)
 
 
 class Joins(NamedTuple):
@@ -240,23 +239,18 @@ def phrase_both_sides(reference: Reference, joins: Joins) -> np.ndarray:
     return agree
 
 
-def step_percentiles(features: BeatFeatures, joins: Joins) -> np.ndarray:
+def percentiles_at_joins(features: BeatFeatures, joins: Joins) -> np.ndarray:
     """Share of the song's own beat-to-beat feature steps that are no larger than the step at each join, (n_joins,).
 
-    Features are standardised per song; a step is the Euclidean distance from the last beat heard before the join to
-    the first one after it.
+    A step is the Euclidean distance from the last beat heard before the join to the first one after it, as
+    `editing.joins.step_percentiles` measures it; the search minimises the same quantity at bounds of units.
     """
-    values = features.values[:, _SOUND].astype(np.float64)
-    values = (values - values.mean(0)) / (values.std(0) + 1e-9)
-    own = np.sort(np.linalg.norm(np.diff(values, axis=0), axis=1))
-    if len(own) == 0:
-        return np.zeros(len(joins.exits))
+    sound = sound_of_beats(features.values)
     # A moved join still belongs to the beats on either side of it.
     bounds, slack_s = features.grid.bounds, 0.5 * BEAT_TOLERANCE_S
     last = np.clip(np.searchsorted(bounds, joins.exits - slack_s, side="right") - 1, 0, features.n_beats - 1)
     first = np.clip(np.searchsorted(bounds, joins.entries + slack_s, side="right") - 1, 0, features.n_beats - 1)
-    steps = np.linalg.norm(values[last] - values[first], axis=1)
-    return np.searchsorted(own, steps * (1 + 1e-9), side="right") / len(own)
+    return step_percentiles(sound, np.linalg.norm(sound[last] - sound[first], axis=1))
 
 
 def smoothness(percentiles: np.ndarray) -> np.ndarray:
@@ -355,7 +349,7 @@ def edit_metrics(
     def share(values: np.ndarray) -> float | None:
         return float(values.mean()) if n_joins else None
 
-    percentiles = None if features is None else step_percentiles(features, joins)
+    percentiles = None if features is None else percentiles_at_joins(features, joins)
     phrase_ends = np.array([section.end_s for rows in facts.sections for section in rows])
     metrics = EditMetrics(
         reference=facts.origin,

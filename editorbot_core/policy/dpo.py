@@ -15,12 +15,13 @@ import torch
 from editorbot_core.base.devices import least_over_processes, sum_gradients, sum_over_processes
 from editorbot_core.base.errors import FormatError, ParameterError
 from editorbot_core.base.progress import Log, Progress
+from editorbot_core.base.tensors import module_digest
 from editorbot_core.editing.batches import EditBatch, SongBatch
 from editorbot_core.policy.config import DPOConfig
 from editorbot_core.policy.dpo_state import DPOState, adam
 from editorbot_core.policy.environment import respects_mask
 from editorbot_core.policy.losses import dpo_loss, ipo_loss, soft_preference
-from editorbot_core.policy.network import Policy, policy_digest
+from editorbot_core.policy.network import Policy
 from editorbot_core.policy.rollout import log_prob
 from editorbot_core.policy.selection import HeldOut, Selection, decayed, frozen_copy, rollout_metrics
 from editorbot_core.rewards.mixing import RewardPair
@@ -87,7 +88,7 @@ def init_dpo(reference: Policy, pairs: "PairBatch", *, config: DPOConfig | None 
     return DPOState(
         config=config,
         policy=policy,
-        reference_digest=policy_digest(reference),
+        reference_digest=module_digest(reference),
         pairs_digest=pairs_digest(pairs),
         reference_log_probs=edit_log_probs(reference, pairs, usable, batch_pairs=config.batch_pairs),
         usable=usable,

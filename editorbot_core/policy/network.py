@@ -8,7 +8,6 @@ parallel pass when a finished edit is judged.
 Shapes: S songs, T beats, U units, n episodes. Logits, log-probabilities and values are float32 on every device.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 
@@ -273,12 +272,3 @@ class Policy(nn.Module):
 def _lookup(table: torch.Tensor, row: torch.Tensor, at: int | slice) -> torch.Tensor:
     """Rows of (S, U, width) for every episode, at one unit (n, width) or at all (n, U, width)."""
     return table[:, at].index_select(0, row)
-
-
-def policy_digest(policy: Policy) -> str:
-    """Hexadecimal SHA-256 of the names and bytes of all weights and buffers."""
-    hasher = hashlib.sha256()
-    for name, value in sorted(policy.state_dict().items()):
-        hasher.update(name.encode())
-        hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return hasher.hexdigest()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from editorbot_core.analysis.features.columns import FEATURE_INDEX, columns_of
-from editorbot_core.editing.batches import EditBatch, SongBatch
+from editorbot_core.editing.batches import EditBatch, SongBatch, standardise_per_song
 from editorbot_core.editing.transitions import join_list, sum_by_edit, transitions
 
 DENSE_TERM_NAMES = ("tempo_consistency", "energy_flow", "phrase_completeness", "transition_quality")
@@ -72,12 +72,7 @@ def _bounds(songs: SongBatch) -> _Bounds:
     pair_mask = songs.beat_mask[:, 1:] & songs.beat_mask[:, :-1]
     level_step = _median(level.diff(dim=1).abs(), pair_mask)
 
-    sound = songs.features[..., _SOUND]
-    mask = songs.beat_mask[..., None]
-    count = mask.sum(1, keepdim=True)
-    centred = (sound - (sound * mask).sum(1, keepdim=True) / count) * mask
-    spread = ((centred**2).sum(1, keepdim=True) / count).sqrt()
-    sound = centred / spread.clamp(min=1e-4)
+    sound = standardise_per_song(songs.features[..., _SOUND], songs.beat_mask, limit=None)
     step = (sound.diff(dim=1) ** 2).mean(-1).sqrt()
     sound_step = _median(step, pair_mask)
 

@@ -8,7 +8,6 @@ other. A track id is the first 16
 hexadecimal digits of the SHA-256 of the file; names are data and appear in no path.
 """
 
-import hashlib
 import os
 import time
 import zipfile
@@ -47,7 +46,7 @@ from editorbot_core.base.files import (
 from editorbot_core.base.home import corrections_folder
 from editorbot_core.base.progress import Progress
 from editorbot_core.songs.ingestion import Analysis, AnalysisPool, features_path
-from editorbot_core.songs.song import Song
+from editorbot_core.songs.song import Song, features_digest
 
 
 def remembered_structure(path: Path, key: str, read: Callable[[], Structure]) -> Structure:
@@ -329,7 +328,7 @@ def _song(path: Path, sha256: str, features: BeatFeatures, *, store: Path | None
     if store is None:
         structure = read()
     else:
-        key = digest([weights_digest(STRUCTURE_MODEL), STRUCTURE_VERSION, work, _digest_of(features), trusted])
+        key = digest([weights_digest(STRUCTURE_MODEL), STRUCTURE_VERSION, work, features_digest(features), trusted])
         structure = remembered_structure(store / "structure" / f"{sha256[:16]}.npz", key, read)
     return Song(
         track_id=sha256[:16],
@@ -340,13 +339,6 @@ def _song(path: Path, sha256: str, features: BeatFeatures, *, store: Path | None
         structure=structure,
         annotation=annotation,
     )
-
-
-def _digest_of(features: BeatFeatures) -> str:
-    hasher = hashlib.sha256()
-    for array in (features.values, features.grid.times, features.grid.positions, features.context):
-        hasher.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return hasher.hexdigest()
 
 
 def analyse_song(

@@ -1,7 +1,7 @@
 """One training run: its songs, its reward model, its state, and what it writes down."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
@@ -11,13 +11,11 @@ import numpy as np
 import torch
 from torch import distributed
 
-from editorbot_core.analysis.features.table import EXTRACTOR_VERSION
 from editorbot_core.base.devices import Process
 from editorbot_core.base.errors import FormatError, ParameterError
-from editorbot_core.base.files import digest
 from editorbot_core.base.home import corrections_folder, home_folder
 from editorbot_core.base.progress import Progress
-from editorbot_core.base.tensors import load_tensors, save_tensors
+from editorbot_core.base.tensors import load_tensors, module_digest, save_tensors
 from editorbot_core.config import Config, config_to_dict
 from editorbot_core.editing.batches import SongBatch, collate
 from editorbot_core.policy.dpo import init_dpo, train_dpo
@@ -28,10 +26,9 @@ from editorbot_core.policy.ppo import init_ppo, train_ppo
 from editorbot_core.policy.ppo_state import PPOState
 from editorbot_core.policy.warm_start import warm_start
 from editorbot_core.preferences.pairs import PairBatch, pair_batch
-from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.rewards.mixing import RewardPair, reward_pair
 from editorbot_core.songs.library import prepare_songs
-from editorbot_core.songs.song import Song
+from editorbot_core.songs.song import Song, songs_digest
 from editorbot_core.songs.splits import split_songs
 from editorbot_core.training.history import TrainingHistory, line
 from editorbot_core.training.judge import HeldOutJudge
@@ -80,16 +77,6 @@ def training_folder(data_dir: Path) -> Path:
     if not data_dir.is_dir():
         raise ParameterError(f"--data_dir {data_dir}: no such folder; name one that holds songs")
     return data_dir / "train" if (data_dir / "train").is_dir() else data_dir
-
-
-def data_digest(songs: Sequence[Song]) -> str:
-    """Digest of what training sees: the songs and the version of their features."""
-    return digest([EXTRACTOR_VERSION, [song.sha256 for song in songs]])
-
-
-def reward_digest(ensemble: RewardEnsemble) -> str:
-    """Digest of a reward model's weights and calibration."""
-    return digest([[name, value.double().sum().item()] for name, value in ensemble.state_dict().items()])
 
 
 def _versions() -> dict[str, str]:
@@ -211,9 +198,9 @@ def load_material(session: Session, folder: Path, named: str | None, from_regist
 
 def resumed_state(resumed: Mapping[str, Any], session: Session, material: Material) -> State:
     """The state that a checkpoint holds, if it belongs to these songs and this reward model."""
-    if resumed["data_digest"] != data_digest(material.training):
-        raise FormatError("--checkpoint: it was trained on other songs than those in --data_dir")
-    if resumed["reward_digest"] != reward_digest(material.source.ensemble):
+    if resumed["data_digest"] != songs_digest(material.training):
+        raise FormatError("--checkpoint: it was trained on other songs, beats or features than those in --data_dir")
+    if resumed["reward_digest"] != module_digest(material.source.ensemble):
         raise FormatError(
             f"--checkpoint: it was trained with another reward model than {material.source.origin}; name that one "
             "with --reward_model"
@@ -299,8 +286,8 @@ class Recorder:
                 "algorithm": session.config.algorithm,
                 "total_steps": session.total_steps,
                 "config": config_to_dict(session.config),
-                "data_digest": data_digest(material.training),
-                "reward_digest": reward_digest(material.source.ensemble),
+                "data_digest": songs_digest(material.training),
+                "reward_digest": module_digest(material.source.ensemble),
                 "versions": _versions(),
                 "state": state.state_dict(),
                 "generators": generators,

@@ -13,18 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+import editorbot_core
 from editorbot_core.base.errors import ParameterError
-from editorbot_core.base.files import digest, read_json, write_json, write_text
+from editorbot_core.base.files import digest, read_json, source_digest, write_json, write_text
 from editorbot_core.base.progress import Progress
 from editorbot_core.config import Config, config_to_dict
 from editorbot_core.editing.baselines import BASELINES, Editor
-from editorbot_core.evaluation.comparison import bootstrap_mean
+from editorbot_core.evaluation.comparison import WinRate, win_rate
 from editorbot_core.evaluation.evaluate import SUMMARY_COLUMNS, evaluate
 from editorbot_core.policy.editors import policy_editor, sampling_editor
 from editorbot_core.policy.files import load_policy, save_policy
 from editorbot_core.policy.network import Policy
 from editorbot_core.rewards.learned import RewardEnsemble, load_reward
-from editorbot_core.songs.song import Song
+from editorbot_core.songs.song import Song, songs_digest
 from editorbot_core.training.rounds import learn_in_rounds, reward_on_songs, sampled_edits
 
 OPPONENTS = ("dp_bars", "one_cut", "search_acoustic", "search_structure", "warm_start", "warm_start_sampled")
@@ -65,8 +66,8 @@ class Study:
         rows = self.rows[self.rows["target_ratio"] == ratio]
         return rows.groupby("editor", sort=False)[list(SUMMARY_COLUMNS)].mean()
 
-    def wins(self, editor: str, against: str, ratio: float) -> tuple[float, float, float]:
-        """Share of songs won by quality, ties half, and its 95 % bootstrap interval over songs."""
+    def wins(self, editor: str, against: str, ratio: float) -> WinRate:
+        """How often `editor` has the higher quality, song by song, over all seeds."""
         rows = self.rows[self.rows["target_ratio"] == ratio]
         quality = rows.pivot_table(index=["seed", "track_id"], columns="editor", values="quality")
 
@@ -75,9 +76,7 @@ class Study:
             return values if values.shape[1] > 1 else pd.concat([values[values.columns[0]]] * n_seeds, axis=1)
 
         n_seeds = max(len(self.rewards), 1)
-        difference = column(editor).to_numpy() - column(against).to_numpy()
-        won = np.where(np.abs(difference) < 1e-9, 0.5, (difference > 0).astype(float)).mean(axis=1)
-        return bootstrap_mean(won)
+        return win_rate(column(editor).to_numpy() - column(against).to_numpy())
 
     def markdown(self) -> str:
         """Everything as tables for a README."""
@@ -104,7 +103,7 @@ class Study:
             for editor in LEARNED:
                 if editor in OPPONENTS:
                     continue
-                cells = ["{:.2f} ({:.2f}-{:.2f})".format(*self.wins(editor, other, ratio)) for other in OPPONENTS]
+                cells = ["{:.2f} ({:.2f}-{:.2f})".format(*self.wins(editor, other, ratio)[:3]) for other in OPPONENTS]
                 lines.append(f"| {editor} | " + " | ".join(cells) + " |")
             parts.append("\n".join(lines))
         head = sorted({name for reward in self.rewards for name in reward})
@@ -145,8 +144,8 @@ def _judge_reward(learned: LearnedModels, test: Sequence[Song], seed: int) -> di
 def _learned(
     folder: Path, train: Sequence[Song], config: Config, n_rounds: int, *, device: str, progress: Progress | None
 ) -> LearnedModels:
-    """The models of one seed: those in `folder` if they were learned from the same songs and settings, else learned."""
-    key = digest([config_to_dict(config), n_rounds, sorted(song.track_id for song in train)])
+    """The models of one seed: those in `folder` if songs, settings and code are the same, else learned."""
+    key = digest([config_to_dict(config), n_rounds, songs_digest(train), source_digest(editorbot_core)])
     done = folder / "learned.json"
     paths = [folder / name for name in ("policy.pt", "warm_start.pt", "reward.pt")]
     if not (done.is_file() and read_json(done).get("key") == key):
@@ -180,7 +179,7 @@ def run_study(
 ) -> Study:
     """Learn on `train` once per seed, judge on `test`, write models, rows and tables to `output`.
 
-    Models that lie in `output` already, from the same songs and settings, are not learned again.
+    Models that are in `output` already, from the same songs, settings and code, are not learned again.
 
     Raises:
         ParameterError: If a song is in both, or there is no seed.
@@ -233,7 +232,7 @@ def write_study(output: Path, study: Study) -> None:
             for ratio in ratios
         },
         "wins": {
-            f"{ratio:g}": {e: {o: list(study.wins(e, o, ratio)) for o in OPPONENTS if o != e} for e in LEARNED}
+            f"{ratio:g}": {e: {o: list(study.wins(e, o, ratio)[:3]) for o in OPPONENTS if o != e} for e in LEARNED}
             for ratio in ratios
         },
     }

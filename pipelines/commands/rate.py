@@ -3,7 +3,7 @@
 import argparse
 
 from editorbot_core.base.console import add_port, check_port
-from editorbot_core.base.home import database_url, home_folder
+from editorbot_core.base.home import home_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,4 +17,4 @@ def run(arguments: argparse.Namespace) -> None:
     check_port("--port", arguments.port)
     from editorbot_core.preferences.rating.server import run_rating_page
 
-    run_rating_page(home_folder(), port=arguments.port, database_url=database_url())
+    run_rating_page(home_folder(), port=arguments.port)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from editorbot_core.analysis.beats.annotations import SCHEMA as ANNOTATION_SCHEMA
-from editorbot_core.analysis.beats.grid import MIN_BEATS, BeatGrid, positions_from_downbeats
+from editorbot_core.analysis.beats.grid import MAX_BEATS, MIN_BEATS, BeatGrid, positions_from_downbeats
 from editorbot_core.analysis.beats.tracking import grid_of_beats
 from editorbot_core.analysis.dsp.frames import FrameFeatures
 from editorbot_core.base.errors import EditorBotError, FormatError, ParameterError, StoreError
@@ -33,7 +33,6 @@ TEMPO_RANGE = (20.0, 400.0)
 _SCHEMA = "editorbot.correction/1"
 _KEYS = {"schema", "sha256", "path", "tracker", "said", "duration_s", "beats", "beat_in_bar"}
 _MAX_BYTES = 16 * 2**20
-_MAX_BEATS = 200_000
 _MAX_POSITION = 64
 _TRACK_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -176,8 +175,8 @@ def _checked_grid(beats: Any, positions: Any, *, duration_s: float) -> BeatGrid:
     )
     if not whole or not np.isfinite(places).all():
         raise ParameterError("positions in the bar must be whole numbers, 1 for the downbeat")
-    if len(times) > _MAX_BEATS:
-        raise ParameterError(f"{len(times)} beats; at most {_MAX_BEATS} are read")
+    if len(times) > MAX_BEATS:
+        raise ParameterError(f"{len(times)} beats; at most {MAX_BEATS} are read")
     if len(times) < MIN_BEATS:
         raise ParameterError(f"{len(times)} beats; a song has at least {MIN_BEATS}")
     grid = BeatGrid(times, places.astype(np.int64), duration=duration_s)

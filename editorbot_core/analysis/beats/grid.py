@@ -11,6 +11,8 @@ import numpy as np
 from editorbot_core.base.errors import ParameterError
 
 MIN_BEATS = 4
+# More beats than this are read from no file: some 28 hours at 120 beats per minute.
+MAX_BEATS = 200_000
 REGION_S = 10.0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from editorbot_core.analysis.beats.grid import BeatGrid
+from editorbot_core.analysis.beats.grid import MAX_BEATS, BeatGrid
 from editorbot_core.analysis.beats.tracking import TRACKER
 from editorbot_core.analysis.dsp.filterbanks import HOP_LENGTH, N_FFT, SAMPLE_RATE
 from editorbot_core.analysis.features.columns import FEATURE_NAMES, N_FEATURES
@@ -60,7 +60,6 @@ _CONTEXT_COLUMN = "context"
 _CONTEXT_TYPE = pa.list_(pa.field("item", pa.float16()), N_CONTEXT)
 _SCHEMA = "editorbot.features/1"
 _MAX_FILE_BYTES = 512 * 2**20
-_MAX_BEATS = 200_000
 EXTRACTION = {
     "schema": _SCHEMA,
     "extractor_version": EXTRACTOR_VERSION,
@@ -177,8 +176,8 @@ def _check_layout(file: Any) -> dict[str, str]:
         raise FormatError(f"{len(schema.names)} columns, expected {len(expected)} (2 of the grid, 121 features){where}")
     if schema.types != types:
         raise FormatError("columns are not float64, int64, 121 times float32 and the context")
-    if not 1 <= file.metadata.num_rows <= _MAX_BEATS:
-        raise FormatError(f"{file.metadata.num_rows} rows; 1-{_MAX_BEATS} are read")
+    if not 1 <= file.metadata.num_rows <= MAX_BEATS:
+        raise FormatError(f"{file.metadata.num_rows} rows; 1-{MAX_BEATS} are read")
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     for key, value in EXTRACTION.items():
         if metadata.get(key) != value:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from editorbot_core.analysis.beats.grid import Units
+from editorbot_core.analysis.dsp.vectors import standardised
 from editorbot_core.analysis.features.columns import span
 from editorbot_core.analysis.features.context import N_BANDS, split_context
 from editorbot_core.base.errors import ParameterError
@@ -55,13 +56,6 @@ def _cosines(rows: np.ndarray) -> np.ndarray:
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = np.where(norm > 1e-6, rows / np.maximum(norm, 1e-6), 0.0)
     return rows @ rows.T
-
-
-def standardise(values: np.ndarray) -> np.ndarray:
-    """Zero mean and unit deviation per column; columns that do not vary become 0."""
-    deviation = values.std(axis=0)
-    varies = deviation > 1e-6 * (1.0 + np.abs(values).max(axis=0))
-    return np.where(varies, (values - values.mean(axis=0)) / np.where(varies, deviation, 1.0), 0.0)
 
 
 def novelty(similarity: np.ndarray, width: int) -> np.ndarray:
@@ -177,12 +171,12 @@ def bar_features(values: np.ndarray, context: np.ndarray, units: Units) -> BarFe
     beats = units.first_beats[:, None] + offsets
     chroma = parts.chroma / np.maximum(np.linalg.norm(parts.chroma, axis=(1, 3), keepdims=True), 1e-6)
     onsets = np.log1p(parts.onsets)
-    timbre = standardise(values[:, _MFCC].astype(np.float64))
+    timbre = standardised(values[:, _MFCC].astype(np.float64))
     matrices = [_cosines(chroma[beats][:, :, :, register]) for register in (1, 0, 2)]
     matrices += [_cosines(onsets[beats]), _cosines(timbre[beats])]
 
     n = units.n_units
-    level = standardise(parts.level)
+    level = standardised(parts.level)
     bar_level = np.add.reduceat(level, units.first_beats, axis=0) / units.lengths[:, None]
     last = np.maximum(units.first_beats - 1, 0)
     whole = parts.chroma.sum(axis=(1, 2))
@@ -214,5 +208,5 @@ def bar_features(values: np.ndarray, context: np.ndarray, units: Units) -> BarFe
     raw = np.concatenate([*(_of_matrix(matrix) for matrix in matrices), other], axis=1)
     pairs = np.stack([*matrices, *(mean_ahead(matrix, 4) for matrix in matrices)], axis=2)
     return BarFeatures(
-        np.concatenate([raw, np.clip(standardise(raw), -5, 5)], axis=1).astype(np.float32), pairs.astype(np.float32)
+        np.concatenate([raw, np.clip(standardised(raw), -5, 5)], axis=1).astype(np.float32), pairs.astype(np.float32)
     )

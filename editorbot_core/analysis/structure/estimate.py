@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from editorbot_core.analysis.beats.grid import Units
+from editorbot_core.analysis.dsp.vectors import standardised
 from editorbot_core.analysis.features.columns import FEATURE_INDEX, N_FEATURES, span
-from editorbot_core.analysis.structure.bars import BEATS_PER_BAR, later, mean_ahead, novelty, standardise, weigh_matches
+from editorbot_core.analysis.structure.bars import BEATS_PER_BAR, later, mean_ahead, novelty, weigh_matches
 from editorbot_core.analysis.structure.phrases import (
     length_log_prior,
     likeliest_phrases,
@@ -121,12 +122,12 @@ def _similarities(values: np.ndarray, units: Units, beats_per_unit: int) -> _Sim
         return rows @ rows.T
 
     harmony = cosines(chroma)
-    timbre = cosines(standardise(values[:, _TIMBRE]))
+    timbre = cosines(standardised(values[:, _TIMBRE]))
     return _Similarities(
         material=0.6 * harmony + 0.4 * timbre,
         harmony=harmony,
         timbre=timbre,
-        rhythm=cosines(standardise(values[:, _RHYTHM])),
+        rhythm=cosines(standardised(values[:, _RHYTHM])),
     )
 
 
@@ -139,13 +140,13 @@ def _phrase_start_log_odds(similarity: _Similarities, bar: int) -> np.ndarray:
         "repetition_start_2": repetition_start,
         "repetition_start_4": _repetition_start(material, 4 * bar, bar, min_lag),
         "repetition_end": _repetition_end(material, 4 * bar, bar, min_lag),
-        "repetition_vote": _vote(material, standardise(repetition_start), bar),
+        "repetition_vote": _vote(material, standardised(repetition_start), bar),
         "timbre_novelty": novelty(similarity.timbre, 2 * bar),
         "novelty": novelty(material, 4 * bar),
         "rhythm_novelty": novelty(similarity.rhythm, 4 * bar),
     }
     total = sum(
-        (weight * standardise(evidence[name]) for name, weight in _EVIDENCE_WEIGHTS.items()),
+        (weight * standardised(evidence[name]) for name, weight in _EVIDENCE_WEIGHTS.items()),
         start=np.zeros(len(material)),
     )
     padded = np.pad(total, 1, mode="edge")

@@ -1,7 +1,6 @@
 """Serving the rating page on this machine: one socket on a loopback address, deadlines for slow clients."""
 
 import ipaddress
-import os
 import secrets
 import socket
 import webbrowser
@@ -17,12 +16,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from editorbot_core.base.console import say
 from editorbot_core.base.errors import ParameterError
+from editorbot_core.base.home import database_url, rating_token
 from editorbot_core.preferences.pair_files import pairs_path
 from editorbot_core.preferences.rating.app import create_app
 from editorbot_core.preferences.rating.queue import PairQueue
 from editorbot_core.preferences.store import PreferenceStore
 
-TOKEN_VARIABLE = "EDITORBOT_RATING_TOKEN"
 HEADER_DEADLINE_S = 10.0
 _KEEP_ALIVE_S = 5
 _MAX_CONNECTIONS = 64
@@ -147,25 +146,23 @@ def run_rating_page(
     home: Path,
     *,
     port: int = 8000,
-    database_url: str | None = None,
     open_browser: bool = False,
     host: str = "127.0.0.1",
     token: str | None = None,
     **options: Any,
 ) -> None:
-    """Serve the rating page on the results in `home` until Ctrl-C.
+    """Serve the rating page on the results in `home`, and the database of `base.home.database_url`, until Ctrl-C.
 
     Args:
-        home: The folder of local results, see `editorbot_core.home`.
+        home: The folder of local results, see `base.home`.
         port: Where to listen; 0 for any free port.
-        database_url: Address of the preference store; `preferences.db` in `home` if not given.
         open_browser: Also open the page in the default browser.
         host: A loopback address.
         token: The key of the page; if not given EDITORBOT_RATING_TOKEN, else a new random one.
         options: Passed to `serve`.
     """
     _check_loopback(host)
-    store = PreferenceStore(database_url or home / "preferences.db")
+    store = PreferenceStore(database_url(home))
     try:
         serve(
             lambda key: create_app(
@@ -177,7 +174,7 @@ def run_rating_page(
             ),
             host=host,
             port=port,
-            token=token or os.environ.get(TOKEN_VARIABLE),
+            token=token or rating_token(),
             open_browser=open_browser,
             **options,
         )

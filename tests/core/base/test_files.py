@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -11,6 +12,7 @@ from editorbot_core.base.files import (
     digest,
     read_json,
     sha256_file,
+    source_digest,
     sweep_temporaries,
     write_bytes,
     write_json,
@@ -77,3 +79,27 @@ def test_only_stale_temporaries_are_swept(tmp_path: Path) -> None:
         assert sweep_temporaries(tmp_path) == 1
         assert temporary.exists()
         assert not stale.exists()
+
+
+def _package(folder: Path, files: dict[str, str]) -> ModuleType:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    package = ModuleType(folder.name)
+    package.__path__ = [str(folder)]
+    return package
+
+
+def test_the_digest_of_source_covers_every_file_its_place_and_its_text(tmp_path: Path) -> None:
+    files = {"__init__.py": "", "a.py": "x = 1", "inner/__init__.py": "", "inner/b.py": "y = 2"}
+    digests = [source_digest(_package(tmp_path / "one" / "package", files))]
+    assert source_digest(_package(tmp_path / "two" / "package", files)) == digests[0]
+    for number, changed in enumerate(
+        (
+            {**files, "inner/b.py": "y = 3"},
+            {**files, "c.py": ""},
+            {"__init__.py": "", "b.py": "y = 2", "inner/__init__.py": "", "inner/a.py": "x = 1"},
+        )
+    ):
+        digests.append(source_digest(_package(tmp_path / str(number) / "package", changed)))
+    assert len(set(digests)) == 4

@@ -1,5 +1,6 @@
 """Where local results live, and which addresses the environment changes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,12 @@ def test_preferences_are_stored_at_home_unless_an_address_is_given(monkeypatch: 
     assert database_url() == f"sqlite:///{home_folder() / 'preferences.db'}"
     monkeypatch.setenv("EDITORBOT_DATABASE_URL", "postgresql://host/ratings")
     assert database_url() == "postgresql://host/ratings"
+
+
+def test_no_other_module_reads_the_variables() -> None:
+    """What a variable says is one function of `base.home`; environments of started services are written, not read."""
+    root = Path(__file__).resolve().parents[3]
+    sources = [path for top in ("editorbot_core", "assets", "pipelines") for path in (root / top).rglob("*.py")]
+    reading = re.compile(r"""(environ(\.get\(|\[)|getenv\()\s*["']EDITORBOT_""")
+    readers = [str(path.relative_to(root)) for path in sources if reading.search(path.read_text())]
+    assert readers == ["editorbot_core/base/home.py"]

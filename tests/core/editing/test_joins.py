@@ -9,7 +9,7 @@ from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.edits import CUT, KEEP
 from editorbot_core.editing.joins import (
-    MAX_PLACES,
+    MAX_SEARCH_PLACES,
     DPWeights,
     SearchWeights,
     cheapest_join,
@@ -110,17 +110,17 @@ def test_the_cheapest_join_of_a_place_goes_forward_over_at_least_a_place():
     assert cheapest_join(np.ones((1, 1))).tolist() == [np.inf]
 
 
-@pytest.mark.parametrize("n_bars", [1, 2, 40, MAX_PLACES + 1])
+@pytest.mark.parametrize("n_bars", [1, 2, 40, MAX_SEARCH_PLACES + 1])
 def test_short_songs_are_cut_anywhere_but_before_the_first_unit(n_bars):
     places = choose_places(guessed_song(n_bars), SearchWeights.full())
     np.testing.assert_array_equal(places, np.arange(1, n_bars))
 
 
 def test_of_a_long_song_the_places_with_cheap_joins_are_kept():
-    song = guessed_song(MAX_PLACES + 40)
+    song = guessed_song(MAX_SEARCH_PLACES + 40)
     weights = replace(SearchWeights.full(), harmony=0.0)
     places = choose_places(song, weights)
     every = np.arange(1, song.units.n_units)
     cheapest = cheapest_join(cost_of_joins(song, every, weights))
-    assert len(places) == MAX_PLACES and (np.diff(places) > 0).all()
+    assert len(places) == MAX_SEARCH_PLACES and (np.diff(places) > 0).all()
     assert cheapest[places - 1].max() <= np.delete(cheapest, places - 1).min()

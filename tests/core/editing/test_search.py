@@ -11,7 +11,7 @@ from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing import joins, outlook, retargeting
 from editorbot_core.editing import search as join_search
 from editorbot_core.editing.edits import CUT, KEEP, TOLERANCE_RATIO, edl_of
-from editorbot_core.editing.joins import MAX_PLACES, SearchWeights
+from editorbot_core.editing.joins import MAX_SEARCH_PLACES, SearchWeights
 from editorbot_core.editing.outlook import outlook_of
 from editorbot_core.editing.search import STARTS_OF_THREE, candidate_edits, edit_cost, search_edits
 from tests.core.editing.conftest import guessed_song, missed_s
@@ -170,7 +170,7 @@ def test_candidates_differ_and_join_all_over_the_song():
 
 
 def test_a_long_song_is_searched_in_fewer_places():
-    song = guessed_song(2 * MAX_PLACES, seed=12)
+    song = guessed_song(2 * MAX_SEARCH_PLACES, seed=12)
     target_s = 0.5 * song.duration
     search_edits(song, target_s, weights=SearchWeights.full())
     began = time.perf_counter()

@@ -19,7 +19,11 @@ def untrained(tmp_path, monkeypatch):
     from editorbot_core.songs import library
 
     songs = [phrased_song(seed=seed, n_phrases=3) for seed in range(2)]
-    records = [SimpleNamespace(status="accepted"), SimpleNamespace(status="rejected", path="x.mp3", reason="silence")]
+    records = [
+        SimpleNamespace(accepted=True, path="a.mp3"),
+        SimpleNamespace(accepted=True, path="b.mp3"),
+        SimpleNamespace(accepted=False, path="x.mp3", reason="silence"),
+    ]
     monkeypatch.setattr(library, "ingest", lambda folder, store, **options: records)
     monkeypatch.setattr(library, "load_songs", lambda records, store, **options: songs)
     save_policy(tmp_path / "policy.pt", Policy(PolicyConfig()), model={"name": "untrained"})
@@ -47,7 +51,8 @@ def test_the_command_compares_a_policy_with_the_baselines(untrained, tmp_path, c
         (["--candidates", "0"], "at least 1"),
         (["--reward_model", "none.pt", "--candidates", "2"], "none.pt"),
         (["--device", "tpu"], "cpu, cuda or cuda:N"),
-        (["--ratio", "-1"], "ratios"),
+        (["--ratio", "-1"], "--ratio takes"),
+        (["--ratio", "0.5", "0.5"], "--ratio takes different shares"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line_with_exit_status_2(untrained, flags, message, capsys):
@@ -61,7 +66,8 @@ def test_what_cannot_be_done_is_said_in_one_line_with_exit_status_2(untrained, f
 def test_a_folder_without_usable_songs_is_an_error(untrained, monkeypatch, capsys):
     from editorbot_core.songs import library
 
-    monkeypatch.setattr(library, "load_songs", lambda records, store, **options: [])
+    rejected = [SimpleNamespace(accepted=False, path=f"{name}.mp3", reason="silence") for name in "xy"]
+    monkeypatch.setattr(library, "ingest", lambda folder, store, **options: rejected)
     assert main(untrained) == 2
     assert "none of its 2 files" in capsys.readouterr().err
 

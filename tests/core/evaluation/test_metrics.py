@@ -20,8 +20,8 @@ from editorbot_core.evaluation.metrics import (
     estimated_reference,
     find_joins,
     nearest_beats,
+    percentiles_at_joins,
     smoothness,
-    step_percentiles,
 )
 from tests.core.evaluation.conftest import bar_s, cut_edl, phrased_song
 
@@ -135,10 +135,10 @@ def test_a_join_like_a_step_of_the_song_has_the_percentile_of_that_step():
     level[95:97] = level[31:33]
     song = replace(song, features=BeatFeatures(np.tile(level[:, None], N_FEATURES).astype(np.float32), song.grid))
     own = np.abs(np.diff(level))
-    (percentile,) = step_percentiles(song.features, find_joins(cut_edl(song, bar_s(8), bar_s(24)).segments))
+    (percentile,) = percentiles_at_joins(song.features, find_joins(cut_edl(song, bar_s(8), bar_s(24)).segments))
     assert percentile == np.mean(own <= own[31])
     moved = find_joins(cut_edl(song, bar_s(8), bar_s(24) - 0.012).segments)
-    assert step_percentiles(song.features, moved)[0] == percentile
+    assert percentiles_at_joins(song.features, moved)[0] == percentile
 
 
 def test_the_units_of_the_features_do_not_matter():
@@ -146,8 +146,8 @@ def test_the_units_of_the_features_do_not_matter():
     rng = np.random.default_rng(2)
     scaled = song.features.values * rng.uniform(0.01, 100, N_FEATURES) + rng.uniform(-9, 9, N_FEATURES)
     joins = find_joins([Segment(bar_s(2 * i), bar_s(2 * i + 1)) for i in range(24)])
-    in_other_units = step_percentiles(BeatFeatures(scaled.astype(np.float32), song.grid), joins)
-    np.testing.assert_allclose(step_percentiles(song.features, joins), in_other_units, atol=2 / song.grid.n_beats)
+    in_other_units = percentiles_at_joins(BeatFeatures(scaled.astype(np.float32), song.grid), joins)
+    np.testing.assert_allclose(percentiles_at_joins(song.features, joins), in_other_units, atol=2 / song.grid.n_beats)
 
 
 def test_smoothness_falls_from_the_ninetieth_percentile_on():

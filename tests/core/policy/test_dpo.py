@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from editorbot_core.base.errors import FormatError, ParameterError
-from editorbot_core.base.tensors import load_tensors, save_tensors
+from editorbot_core.base.tensors import load_tensors, module_digest, save_tensors
 from editorbot_core.policy.config import DPOConfig, PolicyConfig
 from editorbot_core.policy.dpo import edit_log_probs, init_dpo, judge_pairs, train_dpo
 from editorbot_core.policy.dpo_state import DPOState
-from editorbot_core.policy.network import Policy, policy_digest
+from editorbot_core.policy.network import Policy
 from editorbot_core.policy.selection import HeldOut
 from tests.core.policy.conftest import REWARDS, made_pairs
 
@@ -115,7 +115,7 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit(reference, batch, pairs, tmp_p
     save_tensors(tmp_path / "state.pt", half.state_dict())
     resumed = DPOState.from_state_dict(load_tensors(tmp_path / "state.pt"))
     resumed = trained(resumed, pairs, batch, max_iterations=12)
-    assert policy_digest(straight.policy) == policy_digest(resumed.policy)
+    assert module_digest(straight.policy) == module_digest(resumed.policy)
     assert (straight.epoch, straight.step, straight.episode) == (resumed.epoch, resumed.step, resumed.episode)
 
 
@@ -125,7 +125,7 @@ def test_without_the_generator_the_resumed_run_is_another(reference, batch, pair
     payload = trained(init_dpo(reference, pairs, config=config), pairs, batch, max_iterations=6).state_dict()
     payload["generator"] = torch.Generator().manual_seed(0).get_state()
     resumed = trained(DPOState.from_state_dict(payload), pairs, batch, max_iterations=12)
-    assert policy_digest(straight.policy) != policy_digest(resumed.policy)
+    assert module_digest(straight.policy) != module_digest(resumed.policy)
 
 
 def test_other_pairs_than_those_of_the_state_are_refused(reference, batch, pairs):
@@ -139,14 +139,14 @@ def test_training_ends_when_judgements_stop_improving_and_the_best_is_kept(refer
     digests = []
 
     def judge(policy):
-        digests.append(policy_digest(policy))
+        digests.append(module_digest(policy))
         return HeldOut(next(scores))
 
     config = replace(QUICK, epochs=9, log_every=1, patience=2)
     state = trained(init_dpo(reference, pairs, config=config), pairs, batch, evaluate=judge)
     assert state.iteration == 4
     assert "no better score than 3" in state.stopped
-    assert policy_digest(state.selection.best_policy(state.policy)) == digests[1]
+    assert module_digest(state.selection.best_policy(state.policy)) == digests[1]
 
 
 def test_held_out_pairs_decide_where_nothing_else_does(reference, batch, pairs):

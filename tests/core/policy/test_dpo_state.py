@@ -3,10 +3,10 @@
 import pytest
 
 from editorbot_core.base.errors import FormatError
+from editorbot_core.base.tensors import module_digest
 from editorbot_core.policy.config import DPOConfig
 from editorbot_core.policy.dpo import init_dpo
 from editorbot_core.policy.dpo_state import DPOState
-from editorbot_core.policy.network import policy_digest
 
 QUICK = DPOConfig(batch_pairs=16, log_every=2, rollout_edits=16)
 
@@ -21,5 +21,5 @@ def test_incomplete_state_is_refused(reference, pairs, piece):
 
 def test_the_state_knows_its_reference(reference, pairs):
     state = init_dpo(reference, pairs, config=QUICK)
-    assert state.reference_digest == policy_digest(reference)
+    assert state.reference_digest == module_digest(reference)
     assert DPOState.from_state_dict(state.state_dict()).reference_digest == state.reference_digest

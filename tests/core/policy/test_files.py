@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from editorbot_core.base.errors import FormatError
-from editorbot_core.base.tensors import save_tensors
+from editorbot_core.base.tensors import module_digest, save_tensors
 from editorbot_core.policy.files import load_policy, policy_from_payload, policy_payload, save_policy
-from editorbot_core.policy.network import policy_digest
 
 
 def test_what_was_saved_is_loaded(reference, tmp_path: Path) -> None:
     save_policy(tmp_path / "policy.pt", reference, model={"name": "reference", "version": 3})
     loaded = load_policy(tmp_path / "policy.pt")
-    assert policy_digest(loaded.policy) == policy_digest(reference)
+    assert module_digest(loaded.policy) == module_digest(reference)
     assert loaded.policy.config == reference.config
     assert loaded.model == {"name": "reference", "version": 3}
     assert not loaded.policy.training
@@ -23,7 +22,7 @@ def test_what_was_saved_is_loaded(reference, tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_training_run_holds_a_policy(reference, tmp_path: Path) -> None:
     payload = policy_payload(reference, model={"name": "ppo"})
     save_tensors(tmp_path / "checkpoint.pt", {"step": 10, "policy": payload})
-    assert policy_digest(load_policy(tmp_path / "checkpoint.pt").policy) == policy_digest(reference)
+    assert module_digest(load_policy(tmp_path / "checkpoint.pt").policy) == module_digest(reference)
 
 
 def _spoil(payload: dict, name: str, value: object) -> None:

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from editorbot_core.base.errors import ParameterError
+from editorbot_core.base.tensors import module_digest
 from editorbot_core.editing.batches import EditBatch, collate
 from editorbot_core.editing.edits import CUT, KEEP, LOOP_2, N_ACTIONS
 from editorbot_core.policy.config import PolicyConfig
 from editorbot_core.policy.environment import plan_episodes, replay
-from editorbot_core.policy.network import Policy, policy_digest
+from editorbot_core.policy.network import Policy
 from editorbot_core.policy.observation import JOIN_GROUPS
 from editorbot_core.policy.rollout import log_prob
 
@@ -134,13 +135,13 @@ def test_the_value_does_not_shape_the_trunk(policy, songs):
 
 
 def test_the_digest_names_the_weights(policy):
-    before = policy_digest(policy)
+    before = module_digest(policy)
     other = Policy(SMALL)
     other.load_state_dict(policy.state_dict())
-    assert policy_digest(other) == before
+    assert module_digest(other) == before
     with torch.no_grad():
         other.to_logits.bias[0] += 1e-6
-    assert policy_digest(other) != before
+    assert module_digest(other) != before
 
 
 def test_logits_cover_all_actions(policy, songs):

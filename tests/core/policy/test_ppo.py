@@ -8,8 +8,8 @@ import torch
 from torch import multiprocessing
 
 from editorbot_core.analysis.features.columns import FEATURE_INDEX
-from editorbot_core.base.tensors import load_tensors, save_tensors
-from editorbot_core.policy.network import Policy, policy_digest
+from editorbot_core.base.tensors import load_tensors, module_digest, save_tensors
+from editorbot_core.policy.network import Policy
 from editorbot_core.policy.ppo import init_ppo, train_ppo
 from editorbot_core.policy.ppo_state import PPOState
 from editorbot_core.policy.selection import HeldOut, rollout_metrics
@@ -102,14 +102,14 @@ def test_without_the_generator_the_resumed_run_is_another(batch, reference):
     payload = half.state_dict()
     payload["generator"] = torch.Generator().manual_seed(3).get_state()
     resumed = trained(PPOState.from_state_dict(payload), batch, 6)
-    assert policy_digest(straight.policy) != policy_digest(resumed.policy)
+    assert module_digest(straight.policy) != module_digest(resumed.policy)
 
 
 def test_the_reference_stays_as_it_was(batch, reference):
-    before = policy_digest(reference)
+    before = module_digest(reference)
     state = trained(init_ppo(reference, batch, REWARDS, config=QUICK), batch, 2)
-    assert policy_digest(reference) == policy_digest(state.reference) == before
-    assert policy_digest(state.policy) != before
+    assert module_digest(reference) == module_digest(state.reference) == before
+    assert module_digest(state.policy) != before
 
 
 def test_accumulated_parts_give_the_same_step(batch, reference):
@@ -126,12 +126,12 @@ def test_the_best_policy_is_kept(batch, reference):
     digests = []
 
     def judge(policy):
-        digests.append(policy_digest(policy))
+        digests.append(module_digest(policy))
         return HeldOut(next(scores))
 
     state = trained(init_ppo(reference, batch, REWARDS, config=QUICK), batch, 6, evaluate=judge)
     assert state.selection.best_score == 5.0
-    assert policy_digest(state.selection.best_policy(state.policy)) == digests[1] != digests[3]
+    assert module_digest(state.selection.best_policy(state.policy)) == digests[1] != digests[3]
 
 
 def test_training_stops_when_the_score_rises_and_the_guard_falls(batch, reference):

@@ -21,7 +21,15 @@ from editorbot_core.base.home import corrections_folder
 from editorbot_core.editing.edits import edl_of
 from editorbot_core.songs import library
 from editorbot_core.songs.ingestion import Analysis, AnalysisPool, analyse_into, features_path
-from editorbot_core.songs.library import analyse_song, ingest, load_song, load_songs, remembered_structure
+from editorbot_core.songs.library import (
+    analyse_song,
+    ingest,
+    load_song,
+    load_songs,
+    prepare_songs,
+    remembered_structure,
+)
+from editorbot_core.songs.song import Song
 from tests.core.songs.conftest import write_song
 
 
@@ -317,3 +325,51 @@ def test_it_is_read_once_per_key(tmp_path, synthetic_song):
     path.write_bytes(b"half a file")
     remembered_structure(path, "b", read)
     assert len(calls) == 3
+
+
+def _prepared(folder: Path, store: Path, **changes: object) -> tuple[list[Song], list[str]]:
+    """Songs of the folder, and the lines that were reported."""
+    lines: list[str] = []
+    options = {"corrections": corrections_folder(store), "tracker": "semi-markov", "separator": "masks", **changes}
+    songs, records = prepare_songs(folder, store, report=lines.append, **options)
+    assert [record.track_id for record in records] == [song.track_id for song in songs]
+    return songs, lines
+
+
+def test_a_folder_is_prepared_and_what_is_left_out_is_reported_with_the_reason(music: Path, store: Path) -> None:
+    songs, lines = _prepared(music, store)
+    assert sorted(Path(song.path).name for song in songs)[0] == "one.flac"
+    assert len(songs) == 2
+    assert len(lines) == 5
+    assert all(line.startswith("left out: ") and ": " in line.removeprefix("left out: ") for line in lines)
+    only, none = _prepared(music, store, only="one")
+    assert [song.track_id for song in only] == [songs[0].track_id]
+    assert none == []
+
+
+def test_prepared_songs_are_corrected_wherever_the_corrections_are(
+    own_store: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A study keeps its features in a folder of its own; what people said about beats is in the home."""
+    folder, home = own_store
+    correction = _correct(home, folder / "one.flac")
+    study = tmp_path / "study"
+    corrected, _ = _prepared(folder, study, corrections=corrections_folder(home), only="one")
+    np.testing.assert_allclose(corrected[0].grid.times, correction.grid.times)
+    tracked, _ = _prepared(folder, study, corrections=tmp_path / "none", only="one")
+    assert len(tracked[0].grid.times) != len(correction.grid.times)
+
+
+def test_the_tracker_that_is_named_is_the_one_that_is_used(
+    own_store: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = own_store
+    with pytest.raises(ParameterError, match="beat_this"):
+        _prepared(folder, store, tracker="beat_this")
+
+
+def test_a_folder_without_a_song_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "broken.wav").write_bytes(b"no audio at all" * 100)
+    with pytest.raises(ParameterError, match="none of its 1 files can be used as a song"):
+        _prepared(tmp_path / "songs", tmp_path / "store")

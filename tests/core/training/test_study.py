@@ -1,5 +1,7 @@
 """The study judges on songs that nothing was learned from, and writes its tables."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -44,6 +46,17 @@ def test_wins_count_songs_and_ties_half():
         "ppo": {"a": 60.0, "b": 50.0, "c": 40.0, "d": 51.0},
     }
     study = Study(pd.DataFrame(rows(values, [0, 1])), [{}, {}], 1, [1, 1])
-    share, low, high = study.wins("ppo", "dp_bars", 0.5)
-    assert share == pytest.approx(2.5 / 4) and low <= share <= high
+    share, low, high, n_songs = study.wins("ppo", "dp_bars", 0.5)
+    assert share == pytest.approx(2.5 / 4) and low <= share <= high and n_songs == 4
     assert study.wins("dp_bars", "ppo", 0.5)[0] == pytest.approx(1.5 / 4)
+
+
+def test_models_of_other_grids_are_not_reused(songs, config, tmp_path):
+    """A person corrected the beats of one song since: the study learns again."""
+    options = {"config": config, "seeds": [0], "n_rounds": 1, "ratios": [0.5], "output": tmp_path}
+    run_study(songs[:4], songs[4:], **options)
+    saved = (tmp_path / "seed0" / "policy.pt").stat().st_mtime_ns
+    grid = songs[0].grid
+    moved = replace(songs[0], features=replace(songs[0].features, grid=replace(grid, times=grid.times + 0.01)))
+    run_study([moved, *songs[1:4]], songs[4:], **options)
+    assert (tmp_path / "seed0" / "policy.pt").stat().st_mtime_ns != saved

@@ -23,7 +23,7 @@ def test_the_page_listens_on_this_machine_only(tmp_path, host):
     with pytest.raises(ParameterError, match="this machine only"):
         serve(lambda _token: None, host=host, port=0)
     with pytest.raises(ParameterError, match="this machine only"):
-        run_rating_page(tmp_path / "home", database_url=str(tmp_path / "p.db"), host=host)
+        run_rating_page(tmp_path / "home", host=host)
     assert not (tmp_path / "p.db").exists()
 
 
@@ -40,7 +40,7 @@ def test_the_address_is_new_every_time(page, monkeypatch):
     )
     lines: list[str] = []
     for _ in range(2):
-        run_rating_page(page.home, port=0, database_url=str(page.home / "preferences.db"), announce=lines.append)
+        run_rating_page(page.home, port=0, announce=lines.append)
     tokens = re.findall(r"http://127\.0\.0\.1:\d+/\?token=([\w-]{22})\b", "\n".join(lines))
     assert len(set(tokens)) == 2
 
