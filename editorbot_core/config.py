@@ -34,8 +34,8 @@ class Config:
         eval_fraction: Share of songs held out; the split is by song and stable.
         eval_ratios: Target durations over song durations at which policies are judged.
         n_workers: Processes that analyse songs.
-        tracker: What finds the beats, one of `trackers.TRACKERS`; a person's correction of a grid goes before it.
-        separator: What divides songs into stems, one of `separators.SEPARATORS`.
+        tracker: What finds the beats, one of `analysis.names.TRACKERS`; a person's correction always overrides it.
+        separator: What divides songs into stems, one of `analysis.names.SEPARATORS`.
         reward: The reward model and its training.
         policy: The policy network.
         warm_start: Imitation of the exhaustive search for joins.

@@ -149,7 +149,7 @@ class _RankerNet(nn.Module):
 
 
 def train_ranker(songs: Sequence[RankedSong], *, config: RankerConfig | None = None) -> dict[str, np.ndarray]:
-    """Weights of the networks, as `grid_ranking.reading_probabilities` takes them.
+    """Weights of the networks, as `beats.readings.reading_probabilities` takes them.
 
     Networks learn the distribution softmax(quality / 0.05) over the readings of each song.
     """

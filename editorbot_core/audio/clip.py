@@ -1,4 +1,7 @@
-"""Audio in memory."""
+"""Audio in memory.
+
+Samples are float32, shape `(n_channels, n_samples)`, full scale 1; times are seconds from the first sample.
+"""
 
 from dataclasses import dataclass
 
@@ -13,8 +16,21 @@ class AudioClip:
     """Samples and their rate.
 
     Attributes:
-        samples: float32, shape (n_channels, n_samples), finite.
+        samples: float32, shape (n_channels, n_samples). Readers and writers of files refuse values that are not finite.
         sample_rate: Hz.
+
+    Examples:
+        Two seconds of stereo silence:
+
+        >>> clip = AudioClip(np.zeros((2, 88_200), dtype=np.float32), sample_rate=44_100)
+        >>> clip.n_channels, clip.n_samples, clip.duration_s
+        (2, 88200, 2.0)
+
+        Mono has a channel axis, too:
+
+        >>> AudioClip(np.zeros(44_100, dtype=np.float32), sample_rate=44_100)
+        Traceback (most recent call last):
+        editorbot_core.base.errors.ParameterError: samples must be float32 (n_channels, n_samples); got float32 (44100,)
     """
 
     samples: np.ndarray
@@ -46,7 +62,16 @@ class AudioClip:
 
 
 def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
-    """The clip at another rate (soxr, HQ)."""
+    """The clip at another rate (soxr, HQ).
+
+    Raises:
+        ParameterError: If `sample_rate` is not positive.
+
+    Examples:
+        >>> clip = AudioClip(np.zeros((2, 88_200), dtype=np.float32), sample_rate=44_100)
+        >>> resample(clip, 22_050).samples.shape
+        (2, 44100)
+    """
     if sample_rate <= 0:
         raise ParameterError(f"sample_rate must be positive; got {sample_rate}")
     if sample_rate == clip.sample_rate:

@@ -1,6 +1,6 @@
 """The process that decodes untrusted audio files, each in a child of its own, and the limits they work under.
 
-`decoders.py` starts this file as a script, with a socket as standard input, and asks over it in lines of JSON:
+`decoder_server.py` starts this file as a script, with a socket as standard input, and asks over it in lines of JSON:
 
 - `{"limits": {...}, "form": {...}}` with two descriptors, the audio (so that what was hashed is what is decoded) and a
   pipe to write to, is answered by `{"pid": n}`: a child that decodes into the pipe.

@@ -1,9 +1,9 @@
-"""Audio in memory, and the one door through which audio files come in and go out.
+"""Reading and writing audio files.
 
-Samples are float32 in (-1, 1) nominally, shape `(n_channels, n_samples)`; times are seconds from the first sample.
-Every file is decoded in a process of its own (`decoders.py`) that may crash or hit its limits without harm; the content
-decides the format, not the name. A file name is data: names that are not UTF-8 are shown with `path_to_text`, and every
-function here takes that text as a path too.
+Samples are float32, full scale 1: clips `(n_channels, n_samples)`, streamed blocks `(n_frames, n_channels)`. Every file
+is decoded in a process of its own (`decoder_server`, `decoder`), which may crash or exceed its limits without harm to
+this one; the content decides the format, not the name. File names need not be UTF-8: messages show them with
+`base.files.path_to_text`, and every function here also accepts that text as a path.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from editorbot_core.base.files import atomic_path, path_to_text, text_to_path
 
 _HASHED_BYTES = 2**18
 
-# A resampler may round.
+# Largest difference between the length announced and received, s: a resampler may round.
 _MISCOUNT_S = 0.01
 
 
@@ -56,13 +56,13 @@ def find_audio(folder: Path | str) -> list[Path]:
 
 
 class AudioStream:
-    """Audio that is being decoded: iterate for blocks, float32 (n_frames, n_channels or 1), checked and in order.
+    """Audio that is being decoded: iterate over its blocks, float32 (n_frames, n_channels or 1), checked and in order.
 
     Attributes:
-        name: Safe text of the path, for messages.
-        sample_rate: Of the file, Hz.
-        n_channels: Of the file.
-        container: Name of the format, as the decoder calls it.
+        name: The path as text for messages.
+        sample_rate: Rate of the file, Hz; blocks may be resampled.
+        n_channels: Channels of the file; blocks may be mixed to mono.
+        container: The decoder's name of the format.
         n_samples: Samples per channel in the file; 0 until the last block has been taken.
     """
 
@@ -87,7 +87,7 @@ class AudioStream:
 
     @property
     def sha256(self) -> str:
-        """Digest of the bytes that are decoded; waits until they have been read."""
+        """Hexadecimal SHA-256 of the file's bytes; waits until all have been read."""
         return self._digest()
 
     def _receive(self, n_bytes: int) -> bytearray:
@@ -175,7 +175,7 @@ def _open_regular_file(path: Path, name: str, limits: DecodingLimits) -> int:
 
 
 def check_audio_file(path: Path | str, *, limits: DecodingLimits | None = None) -> None:
-    """Refuse what is no file that could hold audio; the content is not looked at.
+    """Refuse a path that cannot be an audio file; the content is not read.
 
     Raises:
         AudioError: If the file is not regular, empty, too large, or cannot be opened.
@@ -184,7 +184,7 @@ def check_audio_file(path: Path | str, *, limits: DecodingLimits | None = None) 
 
 
 def sha256_audio(path: Path | str, *, limits: DecodingLimits | None = None) -> str:
-    """Hexadecimal SHA-256 of a file that could hold audio.
+    """Hexadecimal SHA-256 of a file that `check_audio_file` accepts.
 
     Raises:
         AudioError: As `check_audio_file`.
@@ -206,11 +206,11 @@ def open_audio(
         path: Any format that libsndfile or FFmpeg decodes; the content decides, not the suffix.
         mono: True for the mean of the channels.
         sample_rate: Rate to resample to (soxr, HQ), Hz; None keeps the file's.
-        limits: What the file may be and cost.
+        limits: Bounds on the file and on the cost of decoding it.
 
     Raises:
         AudioError: If the file is not regular, breaks a limit, holds values that are not finite, or cannot be decoded;
-            the message names the file and the reason. It may come while iterating.
+            the message names the file and the reason. It may be raised while iterating.
     """
     form, limits = SampleForm(mono, sample_rate), limits or DecodingLimits()
     name = path_to_text(path)
@@ -236,10 +236,21 @@ def read_audio(
         path: Any format that libsndfile or FFmpeg decodes; the content decides, not the suffix.
         sample_rate: Rate to resample to, Hz; None keeps the file's.
         mono: True for the mean of the channels.
-        limits: What the file may be and cost.
+        limits: Bounds on the file and on the cost of decoding it.
 
     Raises:
         AudioError: As `open_audio`.
+
+    Examples:
+        Half a second of a 440 Hz tone, written as 24-bit WAV and read at half its rate:
+
+        >>> from tempfile import TemporaryDirectory
+        >>> tone = np.sin(2 * np.pi * 440 * np.arange(22_050) / 44_100).astype(np.float32)
+        >>> with TemporaryDirectory() as folder:
+        ...     write_audio(f"{folder}/tone.wav", AudioClip(tone[None], 44_100))
+        ...     clip = read_audio(f"{folder}/tone.wav", sample_rate=22_050)
+        >>> clip.samples.shape, clip.sample_rate
+        ((1, 11025), 22050)
     """
     with open_audio(path, mono=mono, sample_rate=sample_rate, limits=limits) as stream:
         blocks = list(stream)
@@ -254,7 +265,7 @@ def read_audio(
 
 
 def write_audio(path: Path | str, clip: AudioClip) -> None:
-    """Write `clip` in the format of the path's suffix, whole or not at all: wav and flac (24 bit), ogg, mp3, m4a.
+    """Write `clip` in one step, in the format of the path's suffix: wav and flac (24 bit), ogg, mp3, m4a.
 
     Samples beyond full scale are clipped.
 
@@ -307,7 +318,7 @@ def _write_aac(path: Path, clip: AudioClip) -> None:
                 block = np.ascontiguousarray(clip.samples[:, start : start + BLOCK_FRAMES].clip(-1.0, 1.0))
                 frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layouts[clip.n_channels])
                 frame.sample_rate = clip.sample_rate
-                # With time stamps the encoder's delay is written down, and players and decoders skip it.
+                # With time stamps the encoder's delay is recorded, and players and decoders skip it.
                 frame.pts, frame.time_base = start, Fraction(1, clip.sample_rate)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))

@@ -1,8 +1,8 @@
-"""Segments to audio: joins moved to the best-matching sample, and crossfades that keep the loudness.
+"""Segments to audio: joins moved to the best-matching sample, and crossfades of constant power.
 
-Times of segments are seconds of the source; times of joins are seconds of the rendered edit. The rendered edit lasts as
-long as its segments do, to the rounding of each bound to a sample. Where nothing is cut the samples of the source come
-out unchanged, bit for bit.
+Times of segments are seconds from the start of the source, times of joins seconds from the start of the rendered edit.
+The rendered edit is as long as its segments together, except that each bound is rounded to a sample. Away from joins
+the samples of the source are copied bit for bit.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,13 @@ from editorbot_core.base.errors import ParameterError
 _END_SLACK_S = 2e-3
 # Audio compared when a join is moved, on either side of it.
 _MATCH_MS = 30.0
-# Correlation that a join must gain to be moved by all of the search range.
+# Correlation that a join must gain to be moved by the whole search range; proportionally less for smaller moves.
 _STAY_BONUS = 0.02
-# Where neither side has material for a crossfade, both are faded inside themselves for this long.
+# Length of the fades on either side of a join where the source has no samples to crossfade with.
 _EDGE_FADE_MS = 3.0
 
-# On rendered songs: no beat of 2047 in the source itself is called a click, one in five hard splices on bars is.
+# Chosen on rendered songs: none of 2047 beats of the source counts as a click, and one in five hard splices on bars
+# does.
 CLICK_FACTOR = 2.5
 _CLICK_FLOOR = 1e-3
 _CLICK_AT_MS = 0.75
@@ -54,14 +55,21 @@ def _bounds(clip: AudioClip, segments: Sequence[Segment]) -> list[tuple[int, int
 
 
 def join_times(segments: Sequence[Segment]) -> np.ndarray:
-    """Instants of the rendered edit at which the source does not play on, s, float64 (n_joins,)."""
+    """Times of the joins in the rendered edit, s, float64 (n_joins,): starts of segments that continue no other.
+
+    Examples:
+        The second segment continues the first, the third does not:
+
+        >>> join_times([Segment(0.0, 2.0), Segment(2.0, 3.0), Segment(8.0, 10.0)])
+        array([3.])
+    """
     ends = np.cumsum([segment.duration_s for segment in segments])
     jumps = [abs(after.start_s - before.end_s) > 1e-6 for before, after in pairwise(segments)]
     return ends[:-1][np.array(jumps, dtype=bool)]
 
 
 def align_joins(clip: AudioClip, segments: Sequence[Segment], *, search_ms: float = 12.0) -> tuple[Segment, ...]:
-    """Move the entry of every later segment so that the waveforms around the join match best.
+    """Move the start of every segment after the first to where the waveforms around the join match best.
 
     The measure is the normalised cross-correlation of the source around the exit with the source around the entry,
     channels summed. Only `start_s` changes; a segment that continues the one before it stays as it is.
@@ -69,10 +77,21 @@ def align_joins(clip: AudioClip, segments: Sequence[Segment], *, search_ms: floa
     Args:
         clip: The source.
         segments: Segments in output order.
-        search_ms: Furthest a start is moved, either way.
+        search_ms: Largest move of a start, in either direction.
 
     Returns:
         The same segments with moved starts.
+
+    Raises:
+        ParameterError: If `search_ms` is negative or a segment ends after the audio.
+
+    Examples:
+        A cut in a 100 Hz tone enters a fifth of a period late; the entry is moved to where the wave continues:
+
+        >>> tone = np.sin(2 * np.pi * 100 * np.arange(8_000) / 8_000).astype(np.float32)
+        >>> first, second = align_joins(AudioClip(tone[None], 8_000), [Segment(0.0, 0.3), Segment(0.502, 0.8)])
+        >>> second.start_s
+        0.5
     """
     if not np.isfinite(search_ms) or search_ms < 0:
         raise ParameterError(f"search_ms must be 0 or more; got {search_ms}")
@@ -92,7 +111,7 @@ def align_joins(clip: AudioClip, segments: Sequence[Segment], *, search_ms: floa
 
 
 def _best_shift(clip: AudioClip, exit_sample: int, start: int, *, search: int, furthest: int) -> int:
-    """Samples by which `start` is moved, within `search`, at least 0 and at most `furthest` afterwards."""
+    """Samples by which `start` is moved, at most `search`; the moved start is at least 0 and at most `furthest`."""
     half = max(1, int(_MATCH_MS * 1e-3 * clip.sample_rate))
     pattern = _padded(clip, exit_sample - half, exit_sample + half)
     region = _padded(clip, start - search - half, start + search + half)
@@ -124,7 +143,7 @@ def _padded(clip: AudioClip, low: int, high: int) -> np.ndarray:
 def render(clip: AudioClip, segments: Sequence[Segment]) -> AudioClip:
     """The audio of an edit.
 
-    At every join the outgoing segment plays on and the incoming one starts early, by half a crossfade each, so the
+    At every join the outgoing segment ends late and the incoming one starts early, by half a crossfade each, so the
     length stays that of the segments. The gains hold the power constant for the correlation that the two signals have
     (Fink, Holters and Zoelzer 2016): equal gain for the same signal, equal power for unrelated ones. Where the source
     or a segment is too short for its side of the fade, that side is shortened.
@@ -138,6 +157,18 @@ def render(clip: AudioClip, segments: Sequence[Segment]) -> AudioClip:
 
     Raises:
         ParameterError: If there is no segment, one ends after the source, or one is shorter than a sample.
+
+    Examples:
+        Eight samples at 4 Hz, their second half played before the first, without a crossfade:
+
+        >>> clip = AudioClip(np.arange(8, dtype=np.float32)[None], sample_rate=4)
+        >>> render(clip, [Segment(1.0, 2.0), Segment(0.0, 1.0, crossfade_ms=0.0)]).samples
+        array([[4., 5., 6., 7., 0., 1., 2., 3.]], dtype=float32)
+
+        The bound at 1 s is no join where playback continues over it:
+
+        >>> render(clip, [Segment(0.0, 1.0), Segment(1.0, 2.0)]).samples
+        array([[0., 1., 2., 3., 4., 5., 6., 7.]], dtype=float32)
     """
     if not segments:
         raise ParameterError("an edit needs at least one segment")
@@ -207,22 +238,22 @@ def _crossfade(outgoing: np.ndarray, incoming: np.ndarray) -> np.ndarray:
 
 
 def _fade_edges(out: np.ndarray, join: int, length: int) -> None:
-    """Fade to silence before the join and from silence after it, in place: for the end of a file and its start."""
+    """Fade out before the join and in after it, in place: where the end of a file meets its start."""
     ramp = (np.sin((np.arange(length) + 0.5) / max(length, 1) * np.pi / 2) ** 2).astype(np.float32)
     out[:, join - length : join] *= ramp[::-1]
     out[:, join : join + length] *= ramp
 
 
 def count_clicks(clip: AudioClip, join_times_s: Sequence[float] | np.ndarray) -> int:
-    """Joins at which the waveform breaks.
+    """Number of joins at which the waveform is discontinuous.
 
     The clip is high-passed twice by the sample difference. A join is a click if the largest absolute value within
     0.75 ms of it exceeds `CLICK_FACTOR` times the largest between there and 8 ms away, on both sides of the join, in
-    any channel, and 0.001. A drum on the join is no click: what follows it is as steep as its beginning.
+    any channel, and 0.001. A drum on the join is not a click: what follows it is as steep as its beginning.
 
     Args:
         clip: A rendered edit.
-        join_times_s: Instants of its joins, s.
+        join_times_s: Times of its joins, s, as `join_times` gives them.
     """
     rate = clip.sample_rate
     at, around = max(2, round(_CLICK_AT_MS * 1e-3 * rate)), max(8, round(_CLICK_AROUND_MS * 1e-3 * rate))

@@ -1,4 +1,4 @@
-"""Ranges of a source, in the order in which they are heard.
+"""Ranges of a source; a list of them in output order is what the renderer plays.
 
 Ranges are half-open, `[start_s, end_s)`, in seconds from the first sample of the source.
 """
@@ -17,11 +17,21 @@ class Segment:
     """A range of the source, played once.
 
     Attributes:
-        start_s: First instant, s in the source.
-        end_s: Instant after the last, s in the source.
+        start_s: Start of the range, s from the start of the source; included.
+        end_s: End of the range, s from the start of the source; excluded.
         gain_db: Gain over the whole range.
         crossfade_ms: Length of the crossfade into this segment from the one before; unused for the first.
         fade_out_s: Length of a fade to silence at the end of the range, s.
+
+    Examples:
+        Ranges include the start and exclude the end, so these two tile the first ten seconds:
+
+        >>> intro, verse = Segment(0.0, 4.0), Segment(4.0, 10.0)
+        >>> intro.end_s == verse.start_s, intro.duration_s + verse.duration_s
+        (True, 10.0)
+        >>> Segment(4.0, 4.0)
+        Traceback (most recent call last):
+        editorbot_core.base.errors.ParameterError: a segment is a range [start_s, end_s) with start_s < end_s; got ...
     """
 
     start_s: float

@@ -15,7 +15,7 @@ from editorbot_core.base.errors import EditorBotError, ParameterError
 
 
 def run_command(body: Callable[[], int | None]) -> int:
-    """Run `body` and turn what it raises into an exit status and one line on standard error."""
+    """Exit status of `body`; an expected error becomes its status and one line on standard error."""
     try:
         return body() or 0
     except EditorBotError as error:

@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and sums over the processes that train together (torchrun)."""
 
 import os
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ def is_distributed() -> bool:
 
 
 def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """`value` summed over all processes, in place; itself if there is one."""
+    """`value` summed over all processes, in place; unchanged if there is only one."""
     if is_distributed():
         distributed.all_reduce(value)
     return value
 
 
 def least_over_processes(value: int, device: torch.device) -> int:
-    """The least of the numbers that the processes give."""
+    """The smallest `value` of any process."""
     if not is_distributed():
         return value
     shared = torch.tensor(value, device=device)
@@ -43,7 +43,7 @@ def sum_gradients(policy: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Process:
-    """Which of several training processes this is."""
+    """This process among those that train together; ranks count from 0."""
 
     rank: int
     n_processes: int
@@ -55,7 +55,7 @@ class Process:
 
 
 def join_processes(device: str) -> Process:
-    """Join the group that torchrun made, if it did."""
+    """Join torchrun's group of processes; without torchrun, this process is alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Process(0, 1)
     if not distributed.is_initialized():
@@ -71,10 +71,10 @@ def local_device(name: str) -> str:
 
 
 def resolve_device(name: str) -> str:
-    """`cpu`, `cuda` or `cuda:N`; `auto` is CUDA where there is one, else the CPU.
+    """The device that `name` asks for: `cpu`, `cuda` or `cuda:N`; `auto` is CUDA if this machine has it, else the CPU.
 
     Raises:
-        ParameterError: If the name is no device, or CUDA is asked for where there is none.
+        ParameterError: If the name is not a device, or this machine lacks the CUDA device.
     """
     check_device(name)
     if name == "auto":

@@ -1,7 +1,7 @@
 """The exceptions EditorBot raises on purpose.
 
-Every message says what was expected, what came, and what to do. `exit_status` is what a command returns when the
-error reaches it: 2 where the input or the flags were wrong, 1 where something broke.
+Every message says what was expected, what was found, and what to do. `exit_status` is the status of a command that
+ends with the error: 2 where the input or the flags were wrong, 1 where something broke.
 """
 
 

@@ -1,7 +1,7 @@
-"""The one atomic writer, and digests.
+"""Atomic writes, JSON, digests, and paths as text.
 
 A file appears under its final name only when it is complete: it is written beside its target under a temporary name,
-flushed to disk, and renamed. A process killed anywhere leaves the old file or the new one.
+flushed to disk, and renamed. A process that is killed at any point leaves the old file or the new one.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def path_to_text(path: Path | str) -> str:
 
 
 def text_to_path(text: Path | str) -> Path:
-    """The path that `path_to_text` made `text` of."""
+    """The path that `path_to_text` turned into `text`."""
     path = Path(text)
     if any(ord(character) in _PRIVATE_TO_SURROGATES for character in str(text)) and not path.exists():
         return Path(str(text).translate(_PRIVATE_TO_SURROGATES))
@@ -83,7 +83,7 @@ def write_text(target: Path | str, content: str) -> None:
 
 
 def write_json(target: Path | str, value: Any, *, indent: int | None = 1) -> None:
-    """Write `value` to `target` as strict JSON (NaN and infinities are refused) in one step."""
+    """Write `value` to `target` as strict JSON in one step; NaN and infinities raise a `ValueError`."""
     write_text(target, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -134,7 +134,7 @@ def source_digest(*packages: ModuleType) -> str:
 
 
 def sweep_temporaries(folder: Path | str, *, older_than_s: float = _STALE_AFTER_S) -> int:
-    """Remove temporaries that a killed process left below `folder`; return how many."""
+    """Remove temporary files that a killed process left below `folder`; return how many."""
     removed = 0
     for path in Path(folder).rglob(f".*{_TEMPORARY_SUFFIX}*"):
         try:

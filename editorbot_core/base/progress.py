@@ -1,4 +1,4 @@
-"""How long work reports how far it is.
+"""Progress and metrics of long work, reported to callables.
 
 A `Progress` is called as `progress(stage, done, total)`; the library never draws anything itself.
 """
@@ -9,8 +9,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-# Receives metrics by name, and the step they belong to.
+# Called with metrics by name, and the step they belong to.
 Log = Callable[[dict[str, float], int], None]
+# Called with a stage's name, the steps done, and the steps in all.
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,7 +41,7 @@ class ProgressBars:
             self.close()
 
     def close(self) -> None:
-        """Finish the bar that is open."""
+        """Close the bar that is open, if any."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

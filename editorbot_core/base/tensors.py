@@ -1,4 +1,4 @@
-"""Files of tensors: written in one step, digested, and read back without ever unpickling anything.
+"""Files of tensors: written in one step, with a digest, and read back without running any code from the file.
 
 A `.pt` file holds a dict of tensors and plain values (None, bool, int, float, str, lists, tuples, dicts). Beside it
 `<name>.pt.sha256` holds its digest, which is checked before the file is parsed: a flipped bit in a `.pt` otherwise
@@ -41,7 +41,7 @@ def _check(value: Any, where: str, depth: int = 0) -> None:
 
 
 def digest_path(path: Path | str) -> Path:
-    """Where the digest of the `.pt` file at `path` stands."""
+    """Path of the digest of the `.pt` file at `path`."""
     path = Path(path)
     return path.with_name(path.name + ".sha256")
 
@@ -70,7 +70,7 @@ def load_tensors(path: Path | str, *, sha256: str | None = None) -> dict[str, An
 
     Args:
         path: The `.pt` file.
-        sha256: Digest it must have; by default the one that stands beside it, if there is one.
+        sha256: Digest it must have; by default the one stored beside it, if any.
 
     Raises:
         FormatError: If the file is missing, too large, damaged, or holds more than tensors and plain values.

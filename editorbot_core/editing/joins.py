@@ -2,9 +2,9 @@
 
 A *join* leaves the song at an *exit*, the beat or unit that would have followed, and goes on at an *entry* instead. Two
 sets of weights: `DPWeights` listens around the join and serves dynamic programming over all units; `SearchWeights`
-knows the structure as well and serves whatever weighs a few joins against each other. `join_search` says what its terms
-are. Costs are in units of the mean squared difference between two random places of the same song, so that one setting
-serves quiet and busy songs alike.
+knows the structure as well and serves whatever weighs a few joins against each other; `editing.search` defines its
+terms. Costs are in units of the mean squared difference between two random places of the same song, so that one
+setting serves quiet and busy songs alike.
 """
 
 from dataclasses import dataclass

@@ -77,7 +77,7 @@ class PolicyConfig:
         sticky_bias: Initial bias of doing what was done before, for KEEP and CUT.
         end_bias: Initial bias of cutting a unit that would leave no room for the end of the song.
         outlook_trust: Initial weight, in nat per unit of cost, of what keeping and cutting would cost in the end
-            (`outlook.ways_on`); learned from there.
+            (`policy.observation.ways_on`); learned from there.
     """
 
     width: int = 96
@@ -127,7 +127,7 @@ class PPOConfig:
         gae_lambda: Lambda of `gae`.
         target_range: Lowest and highest target ratio of a shortening.
         extended_frac: Share of groups with targets between 0.95 and 1.25.
-        feature_noise: Noise on what the policy sees of a song while it learns, see `augmented`.
+        feature_noise: Noise on what the policy sees of a song while it learns, see `policy.selection.augmented`.
         feature_dropout: Share of features hidden from it.
         whitening_edits: Edits of the reference that the whitening statistics are taken over.
         evaluate_every: Iterations between judgements on held-out songs.
@@ -196,7 +196,7 @@ class WarmStartConfig:
         batch_songs: Songs per gradient step, with all their edits.
         learning_rate: Adam's, falling to a tenth along a cosine.
         label_smoothing: Probability mass moved from the teacher's action to the policy's initial habits.
-        feature_noise: Noise on what the policy sees of a song, see `policy_training.augmented`.
+        feature_noise: Noise on what the policy sees of a song, see `policy.selection.augmented`.
         feature_dropout: Share of features hidden from it.
         max_grad_norm: Gradients are clipped to this norm.
     """

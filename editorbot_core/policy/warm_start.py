@@ -34,7 +34,7 @@ class Lessons(NamedTuple):
 
 
 def search_teacher(song: Song, target_s: float, rng: np.random.Generator) -> np.ndarray:
-    """The cheapest edit of one to three joins under random weights, int64 (n_units,); see `join_search`."""
+    """The cheapest edit of one to three joins under random weights, int64 (n_units,); see `editing.search`."""
     return search_edits(song, target_s, weights=SearchWeights.sample(rng))[0].actions
 
 

@@ -1,14 +1,16 @@
 """The dense reward: four terms in [0, 1] that need no learning, computed for all edits of a batch at once.
 
-Every term looks at the joins of an edit (`rewards.base`) and is a mean over them, each as often as it is heard; an edit
-without joins has 1 where nothing can be heard, and an edit that plays nothing has 0 everywhere. Shapes: S songs, T
-beats, U units of the longest song, n edits, j joins. A *bound* is an instant between two units.
+Every term is a mean over the joins of an edit (`editing.transitions`), each weighted by how often it is played. An edit
+without joins scores 1 in every term, except that phrase completeness still judges a changed start or end; an edit that
+plays nothing scores 0. Shapes: S songs, T beats, U units of the longest song, n edits, j joins. A *bound* is an instant
+between two units.
 
-- tempo consistency: how little the length of a beat changes across a join; half as long or twice as long counts 0.01.
-- energy flow: how little the level changes across a join, beyond what it does from beat to beat in the song anyway.
+- tempo consistency: how little the length of a beat changes across a join; half or twice the length scores 0.01.
+- energy flow: how little the level changes across a join, beyond its usual change from beat to beat in the song.
 - phrase completeness: whether joins leave and enter at phrase boundaries and continue the place in the phrase, by
   estimated structure; a start or end that is not the song's own counts as a join with one side.
-- transition quality: how close the sound after a join is to what would have followed, in steps of the song itself.
+- transition quality: how close the sound after a join is to what would have followed, relative to the song's median
+  step from beat to beat.
 """
 
 from typing import NamedTuple
@@ -29,14 +31,14 @@ _TEMPO_SCALE = 0.15
 
 
 class _Bounds(NamedTuple):
-    """What the terms know of the songs, per bound; rows k describe what stands before and after bound k.
+    """Inputs of the terms per bound of each song; `*_before[:, k]` and `*_after[:, k]` are the units around bound k.
 
     Attributes:
         beat_before: float32 (S, U + 1), log length of a beat, s.
         beat_after: float32 (S, U + 1).
         level_before: float32 (S, U + 1), log RMS.
         level_after: float32 (S, U + 1).
-        level_step: float32 (S,), median change of the level from beat to beat.
+        level_step: float32 (S,), median change of the level from beat to beat, natural logarithm.
         sound_after: float32 (S, U + 1, c), standardised per song.
         sound_step: float32 (S,), median distance of neighbouring beats.
         phrase: float32 (S, U + 1), probability that a phrase starts at the bound; 1 at the end of the song.
@@ -77,7 +79,7 @@ def _bounds(songs: SongBatch) -> _Bounds:
     sound_step = _median(step, pair_mask)
 
     def per_bound(values: torch.Tensor, at_end: torch.Tensor) -> torch.Tensor:
-        """Rows per unit to rows per bound of the unit after it; `at_end` (S, ...) at the end of each song."""
+        """Values per unit as values per bound, of the unit after it; `at_end` (S, ...) at the end of each song."""
         tail = values.new_zeros((values.shape[0], 1, *values.shape[2:]))
         out = torch.cat([values, tail], dim=1)
         out[torch.arange(len(out), device=out.device), n_units] = at_end

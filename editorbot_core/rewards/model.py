@@ -10,8 +10,8 @@ encoder; the 4 features that describe the edit (`EDIT_FEATURE_NAMES`) and the ac
 differ between the edits of one song while the encoding does not.
 
 Shapes: S songs, T beats, U units of the longest song, n edits, j joins. A *bound* is an instant between two units
-(`rewards.base`). Structure that is not known is written as zeros (`phrase_start`, `phase`) and -1 (`cluster`); models
-see that case in training (`RewardConfig.structure_dropout`).
+(`editing.transitions`). Structure that is not known is written as zeros (`phrase_start`, `phase`) and -1 (`cluster`);
+models see that case in training (`RewardConfig.structure_dropout`).
 """
 
 from dataclasses import dataclass

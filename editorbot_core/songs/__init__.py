@@ -1,4 +1,4 @@
-"""Songs: the library and its ingestion, which songs are held out, and the demo songs.
+"""Songs: the library and its ingestion, the split into training and held-out songs, and the demo songs.
 
 Public: `Song` (`song`), `ingest`, `load_songs` (`library`), `split_songs` (`splits`), `compose_demo_songs`
 (`demo.songs`).

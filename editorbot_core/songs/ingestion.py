@@ -1,9 +1,9 @@
-"""Processes that analyse songs, one song at a time each, and the pool that feeds them.
+"""Ingestion: processes that analyse one song at a time each, and the pool that feeds them.
 
 A worker is `python -m editorbot_core.songs.ingestion LOCK`: a JSON request per line on its standard input, a JSON
 answer per line on its output. It imports no torch, needs no `if __name__ == "__main__"` in the program that uses the
-library, and may die of a file without harm to any other. Paths travel as hexadecimal bytes: names need not be valid
-text.
+library, and may crash on a file without affecting the others. Paths are sent as hexadecimal bytes, since file names
+need not be valid text.
 """
 
 import contextlib
@@ -30,21 +30,21 @@ _WAIT_S = 3_600.0
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a worker answers about one file.
+    """A worker's result for one file.
 
     Attributes:
-        sha256: Digest of the file, or "" where it could not be read.
-        duration_s: Length, s; this and all below are 0 where the file was rejected.
+        sha256: Digest of the file, or "" if it could not be read.
+        duration_s: Length, s; this and all numbers below are 0 if the file was rejected.
         sample_rate: Of the file, Hz.
         n_channels: Of the file.
         loudness_db: Integrated loudness, LUFS.
         n_beats: Beats found.
         tempo: Beats per minute.
-        grid_confidence: How far to trust the grid, in [0, 1].
-        grid_version: What made the grid: the version of the tracker, or of the person's correction; also of a file
-            that was rejected.
+        grid_confidence: Confidence of the grid, in [0, 1].
+        grid_version: Version of the tracker or of the person's correction that made the grid; given for rejected
+            files, too.
         reason: Why the file was rejected, or "".
-        lasting: True if the reason is the content of the file, so that trying again cannot help.
+        lasting: True if the reason is the content of the file, so that another attempt would fail as well.
     """
 
     sha256: str = ""
@@ -61,21 +61,21 @@ class Analysis:
 
 
 def features_path(store: Path | str, sha256: str) -> Path:
-    """Where the features of a song are kept in a store."""
+    """Path of the features of a song in a store."""
     return Path(store) / "features" / f"{sha256[:16]}.parquet"
 
 
 def analyse_into(
     path: Path, store: Path, *, corrections: Path | None = None, tracker: str = "", separator: str = ""
 ) -> Analysis:
-    """Analyse one file and keep its features in `store`, unless they are there; a bad file gives a reason.
+    """Analyse one file and store its features, unless they are in `store`; a file that cannot be used gives a reason.
 
     Args:
         path: The audio file.
         store: Folder that holds `features/`.
-        corrections: Folder of people's corrections, which go before the tracker; None for the one in `store`.
-        tracker: Which tracker finds beats, see `trackers.TRACKERS`; "" for the default.
-        separator: What divides songs into stems, see `separators.SEPARATORS`; "" for the default.
+        corrections: Folder of people's corrections, which override the tracker; None for the one in `store`.
+        tracker: Which tracker finds the beats, one of `analysis.names.TRACKERS`; "" for the default.
+        separator: What divides songs into stems, one of `analysis.names.SEPARATORS`; "" for the default.
     """
     from editorbot_core.analysis.beats.corrections import CORRECTION, correction_version, load_correction
     from editorbot_core.analysis.beats.trackers import tracker_version
@@ -100,7 +100,7 @@ def analyse_into(
                 stored = read_features(target)
                 return _from_stored(stored.features.grid, stored.metadata, sha256, version, stems)
             except (EditorBotError, KeyError, ValueError):
-                # Damaged, or written by another version: made again below.
+                # Damaged, or written by another version: analysed again below.
                 target.unlink()
         correction = load_correction(corrections, sha256)
         song = analyse(path, grid=correction.grid if correction else None, tracker=tracker, separator=separator)
@@ -206,13 +206,13 @@ class AnalysisPool:
         if process.stdout is not None:
             process.stdout.close()
         if process.stdin is not None:
-            # What was not sent to a dead worker is lost with it.
+            # A dead worker's pipe breaks on closing if a request was still buffered.
             with contextlib.suppress(OSError):
                 process.stdin.close()
         return status
 
     def analyse(self, path: Path) -> Analysis:
-        """Have a worker analyse one file; a worker that dies of it is replaced."""
+        """Have a worker analyse one file; a worker that crashes on it is replaced."""
         process = self._idle.get()
         with self._changing:
             if self._closed:
@@ -230,7 +230,7 @@ class AnalysisPool:
                 return Analysis(reason="the analysis was stopped")
             process = self._start()
             cause = signal.Signals(-status).name if status < 0 else f"status {status}"
-            return Analysis(reason=f"the analysing process died of it ({cause}; {error})")
+            return Analysis(reason=f"the analysis process died ({cause}; {error})")
         finally:
             with self._changing:
                 self._asked.discard(process)
@@ -240,12 +240,12 @@ class AnalysisPool:
         return Analysis(**answer)
 
     def close(self) -> None:
-        """End the workers; a thread that waits for one of them reads the end of its output."""
+        """End the workers; threads that wait for a result get one that says so."""
         with self._changing:
             self._closed = True
             while self._processes:
                 process = self._processes.pop()
-                # A pipe that is closed under a thread that waits for it never wakes that thread.
+                # Closing a pipe does not wake a thread that waits on it; that thread closes the pipe itself.
                 (self._kill if process in self._asked else self._end)(process)
 
 
@@ -271,10 +271,10 @@ def _ask(process: "subprocess.Popen[bytes]", request: dict[str, str]) -> dict[st
 
 
 def main(arguments: list[str]) -> int:
-    """Answer requests until standard input ends."""
+    """The worker: answer requests until standard input ends; return the exit status."""
     from editorbot_core.analysis.features.extraction import warm_up
 
-    # Whatever a library prints must not end up between the answers.
+    # Output of libraries goes to standard error, so that it cannot come between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,11 +1,11 @@
 """The song library: which songs there are, and their features, computed once per content.
 
-A *store* is a folder that holds `features/<track_id>.parquet` per accepted song and `library.json`, an index that saves
-work: a file whose size and modification time it knows is not opened, a file whose bytes it knows is not analysed. Both
-can be deleted at any time, and an analysis that was interrupted goes on where it stopped. Beside them lie people's
-corrections of grids (see `corrections`), which cannot be made again; a song that is corrected is analysed again, and no
-other. A track id is the first 16
-hexadecimal digits of the SHA-256 of the file; names are data and appear in no path.
+A *store* is a folder. `features/` and `structure/` hold a file per accepted song, named by its track id: the first 16
+hexadecimal digits of the SHA-256 of the audio file. `library.json` is an index: a file whose size and modification time
+are in it is not opened, and a file whose digest is in it is not analysed. All three can be deleted at any time, since
+they only save work, and an interrupted analysis continues where it stopped. `corrections/` holds people's corrections
+of beats (`analysis.beats.corrections`), which cannot be made again; only a corrected song is analysed again. No path in
+a store contains the name of an audio file.
 """
 
 import os
@@ -50,13 +50,13 @@ from editorbot_core.songs.song import Song, features_digest
 
 
 def remembered_structure(path: Path, key: str, read: Callable[[], Structure]) -> Structure:
-    """The structure kept at `path` if it was kept under `key`; otherwise what `read` gives, which is kept there."""
+    """The structure stored at `path` if it was stored under `key`; otherwise the result of `read`, which is stored."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             if str(kept["key"]) == key:
                 return Structure(kept["phrase_start"], kept["phase"], kept["cluster"], float(kept["confidence"]))
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, ParameterError):
-        # Missing or damaged: it only saves work.
+        # Missing or damaged: the structure is read again.
         pass
     structure = read()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,8 @@ def remembered_structure(path: Path, key: str, read: Callable[[], Structure]) ->
     return structure
 
 
+# Songs whose grid has at least this confidence are edited in bars, others in beats.
 BAR_CONFIDENCE = 0.25
-"""Grids that are trusted at least this far are edited in bars, others in beats."""
 _SCHEMA = "editorbot.library/1"
 _SAVE_EVERY_S = 5.0
 
@@ -85,19 +85,19 @@ class SongRecord:
     Attributes:
         track_id: First 16 digits of `sha256`, or "" where the file could not be read.
         sha256: Digest of the file.
-        path: Where it is, as text that can be stored (see `audio.path_to_text`).
-        duration_s: Length, s; this and all numbers below are 0 where the file was rejected.
+        path: Where it is, as text (see `base.files.path_to_text`).
+        duration_s: Length, s; this and all numbers below are 0 if the file was rejected.
         sample_rate: Hz.
         n_channels: Number of channels.
         loudness_db: Integrated loudness, LUFS.
         n_beats: Beats found.
         tempo: Beats per minute.
-        grid_confidence: How far to trust the beats, in [0, 1].
+        grid_confidence: Confidence of the beats, in [0, 1].
         status: "accepted" or "rejected".
         reason: Why it was rejected, or "".
-        grid_source: Where the beats come from: "tracker", or "correction" where a person corrected them.
-        annotated: True if an annotation lies beside it.
-        work: Id of the composition: recordings of one work share it. The annotation's id, else the track id.
+        grid_source: "tracker", or "correction" if a person corrected the beats.
+        annotated: True if there is an annotation beside the file.
+        work: Id of the composition, shared by its recordings: the annotation's id, else the track id.
     """
 
     track_id: str
@@ -123,7 +123,7 @@ class SongRecord:
 
 
 class _Index:
-    """What is known about files, by path; kept on disk as `library.json`."""
+    """Results of earlier analyses by path; stored as `library.json`."""
 
     def __init__(self, store: Path, *, corrections: Path, tracker: str, separator: str) -> None:
         self._path = store / "library.json"
@@ -140,13 +140,11 @@ class _Index:
                 if (document["schema"], document["version"]) == (_SCHEMA, self._version):
                     self._files = {str(path): dict(entry) for path, entry in document["files"].items()}
             except (FormatError, KeyError, TypeError, ValueError, AttributeError):
-                # The index only saves work; what it held is found again from the files.
+                # The index only saves work: without it the files are analysed again.
                 self._files = {}
 
     def known(self, path: Path, status: os.stat_result) -> Analysis | None:
-        """What was found out about this file, if neither it nor what makes its grid has changed since, and its
-        features are still there.
-        """
+        """The stored result of a file whose bytes, correction and tracker are unchanged and whose features exist."""
         entry = self._files.get(path_to_text(path))
         if entry is None or (entry.get("size"), entry.get("mtime_ns")) != (status.st_size, status.st_mtime_ns):
             return None
@@ -162,14 +160,14 @@ class _Index:
         return analysis if features_path(self._store, analysis.sha256).exists() else None
 
     def add(self, path: Path, status: os.stat_result, analysis: Analysis) -> None:
-        """Remember what was found out; written to disk now and then."""
+        """Add a result; the index is written every few seconds."""
         entry = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, **asdict(analysis)}
         self._files[path_to_text(path)] = entry
         if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.save()
 
     def keep_only(self, folder: Path, present: Sequence[Path]) -> None:
-        """Forget files below `folder` that are gone."""
+        """Remove the entries of files below `folder` that no longer exist."""
         names = {path_to_text(path) for path in present}
         below = path_to_text(folder) + os.sep
         self._files = {
@@ -194,15 +192,15 @@ def ingest(
 ) -> list[SongRecord]:
     """Analyse the audio files below `folder` that are new or have changed.
 
-    A file that cannot be used is rejected with a reason and harms no other; of files with the same bytes the first is
-    used. Interrupted, it keeps what was finished.
+    A file that cannot be used is rejected with a reason and does not affect the others; of files with the same bytes
+    the first is used. If interrupted, finished songs are kept.
 
     Args:
-        folder: Where the songs are; sub-folders included, hidden files not.
+        folder: Folder with the songs; sub-folders are included, hidden files are not.
         store: Folder for features and index.
         n_processes: Songs analysed at a time; None for one per processor.
-        tracker: Which tracker finds beats, see `trackers.TRACKERS`.
-        separator: What divides songs into stems, see `separators.SEPARATORS`.
+        tracker: Which tracker finds the beats, one of `analysis.names.TRACKERS`.
+        separator: What divides songs into stems, one of `analysis.names.SEPARATORS`.
         corrections: Folder of people's corrections of grids; None for the one in `store`.
         progress: Called as progress("analyse songs", done, total).
 
@@ -314,7 +312,7 @@ def _records(paths: Sequence[Path], analyses: dict[Path, Analysis]) -> list[Song
 def _song(path: Path, sha256: str, features: BeatFeatures, *, store: Path | None = None) -> Song:
     """A song with its units (bars if the grid is trusted, else beats), its structure and its annotation.
 
-    With a store, the structure is read once and kept there.
+    With a store, the structure is computed once and stored there.
     """
     trusted = features.grid.confidence >= BAR_CONFIDENCE
     units = Units.bars(features.grid) if trusted else Units.beats(features.n_beats)
@@ -348,13 +346,13 @@ def analyse_song(
     tracker: str = DEFAULT_TRACKER,
     separator: str = DEFAULT_SEPARATOR,
 ) -> Song:
-    """One file, analysed now and not remembered, ready to be edited.
+    """One file as a song, analysed without a store.
 
     Args:
         path: The audio file.
-        corrections: Folder of people's corrections of grids, which go before the tracker; None for no corrections.
-        tracker: Which tracker finds beats, see `trackers.TRACKERS`.
-        separator: What divides the song into stems, see `separators.SEPARATORS`.
+        corrections: Folder of people's corrections, which override the tracker; None for no corrections.
+        tracker: Which tracker finds the beats, one of `analysis.names.TRACKERS`.
+        separator: What divides the song into stems, one of `analysis.names.SEPARATORS`.
 
     Raises:
         AudioError: If the file cannot be used as a song.
@@ -369,7 +367,7 @@ def analyse_song(
 
 
 def load_song(record: SongRecord, store: Path, *, corrections: Path | None = None) -> Song:
-    """One accepted song, ready to be edited: bars as units if the grid is trusted, else beats.
+    """One accepted song; its units are bars if the confidence of the grid is at least `BAR_CONFIDENCE`, else beats.
 
     Args:
         record: The song, from `ingest`.
@@ -378,8 +376,8 @@ def load_song(record: SongRecord, store: Path, *, corrections: Path | None = Non
 
     Raises:
         ParameterError: If the record was rejected.
-        FormatError: If the stored features are missing, damaged, of another file or older than what a person said
-            about the beats, or the annotation is damaged.
+        FormatError: If the stored features are missing, damaged, of another file or older than the correction of the
+            beats, or the annotation is damaged.
     """
     if not record.accepted:
         raise ParameterError(f"{record.path} was rejected: {record.reason}")

@@ -1,4 +1,4 @@
-"""A song, ready to be edited."""
+"""A song, ready to be edited: its features, its units, its structure, and its annotation if there is one."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ class Song:
 
     Attributes:
         track_id: Content id: the first 16 hexadecimal digits of the file's SHA-256.
-        path: Where it was read from.
+        path: Where it was read from, as text (`base.files.path_to_text`).
         sha256: Digest of the file.
         features: 121 features per beat, with the grid.
         units: How beats are grouped into units.
         structure: Estimated structure per unit (never from an annotation).
-        annotation: What is known for certain; for labelling training pairs and for judging, never an input of a model.
+        annotation: The truth, to label training pairs and to evaluate with; never an input of a model.
     """
 
     track_id: str
@@ -37,7 +37,7 @@ class Song:
 
     @property
     def grid(self) -> BeatGrid:
-        """Beats: a tracker's, or as a person corrected them."""
+        """The beats: a tracker's, or a person's correction."""
         return self.features.grid
 
     @property

@@ -1,4 +1,4 @@
-"""Which songs are learned from and which are held out; a song never changes sides."""
+"""The split of songs into training and held-out songs; a song never changes parts."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,20 +15,27 @@ def split_songs(
 ) -> dict[str, str]:
     """Assign every song to "train" or "eval", recordings of one work to the same part.
 
-    Works that have a part keep it. New ones come in the order of a hash and go to "eval" while that has less than its
-    share, so that few works are divided as exactly as many. There is always at least one of each.
+    Works that have a part keep it. New works are assigned in the order of a hash, to "eval" while it has less than its
+    share, so that the shares are met even with few works. Both parts get at least one work.
 
     Args:
         works: Track id to the work it is a recording of, see `SongRecord.work`.
         eval_fraction: Share of works for evaluation, in (0, 1).
         seed: Another seed, another split.
-        known: Work to the part it was given earlier.
+        known: Parts that were assigned earlier, by work.
 
     Returns:
         Track id to part.
 
     Raises:
         ParameterError: If there are fewer than two works, or `eval_fraction` is out of range.
+
+    Examples:
+        Two recordings of one work never end up on different sides:
+
+        >>> parts = split_songs({"id1": "work", "id2": "work", "id3": "other", "id4": "third"})
+        >>> parts["id1"] == parts["id2"], sorted(set(parts.values()))
+        (True, ['eval', 'train'])
     """
     if len(set(works.values())) < 2:
         raise ParameterError(
@@ -47,7 +54,7 @@ def split_songs(
 
 
 def hold_out(track_ids: Sequence[str], *, fraction: float, seed: int) -> tuple[str, ...]:
-    """The songs that validate: at least one, and never all; the first in the order of a hash of seed and name.
+    """Track ids of the songs to validate on, at least one and never all: the first by a hash of seed and id.
 
     Raises:
         ParameterError: If there are fewer than two songs.
@@ -65,12 +72,12 @@ PARTS = ("train", "eval")
 
 
 def assign_parts(known_path: "Path", works: dict[str, str], *, eval_fraction: float, seed: int) -> dict[str, str]:
-    """The part of every song; a work that was assigned before keeps its part, even while it is away.
+    """The part of every song; parts are stored, so a work keeps its part even if it is missing for a while.
 
     Args:
-        known_path: Where the parts of works are stored.
+        known_path: JSON file of the parts by work; updated.
         works: Track id to work.
-        eval_fraction: Share of works that are held out.
+        eval_fraction: Share of works held out.
         seed: Decides the order in which new works are assigned.
     """
 

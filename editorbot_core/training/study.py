@@ -50,7 +50,7 @@ class Study:
     """What a study found.
 
     Attributes:
-        rows: A row per song x target x editor x seed, see `evaluation.Evaluation`; baselines have seed -1.
+        rows: A row per song x target x editor x seed, see `evaluation.evaluate.Evaluation`; baselines have seed -1.
         rewards: Per seed, how well the reward model orders pairs of the test songs.
         n_train: Training songs.
         n_pairs: Answers the last reward model of each seed was trained on.

@@ -9,7 +9,7 @@ changes of harmony and bass and by low against high onsets, as the best path thr
 four.
 
 Half and double tempo, the off-beat and every other phase of the bars are readings of the same song; a trained model
-ranks them (`grid_ranking`), and `track_beats` takes the first.
+ranks them (`beats.readings`), and `track_beats` takes the first.
 """
 
 from collections.abc import Iterable, Iterator
@@ -449,7 +449,7 @@ def _common_lag(times: np.ndarray, activation: np.ndarray) -> float:
 def region_confidence(
     grid: BeatGrid, activation: np.ndarray, evidence: np.ndarray, *, lag_s: float = 0.0
 ) -> np.ndarray:
-    """How far to trust a grid in each of its regions (see `beats.region_bounds`), float64 (n_regions,) in [0, 1].
+    """How far to trust a grid in each of its regions (see `beats.grid.region_bounds`), float64 (n_regions,) in [0, 1].
 
     The product of three: the beats of the region stand out of the activation around them, the activation is periodic
     at their interval, and the bars' phase leads over the others (one half where it neither leads nor trails).

@@ -211,8 +211,8 @@ def analyse(
     Args:
         path: Any readable audio file.
         grid: Beats to use instead of the tracker's.
-        tracker: Which tracker finds them, see `trackers.TRACKERS`.
-        separator: What divides the song into stems, see `separators.SEPARATORS`.
+        tracker: Which tracker finds them, one of `analysis.names.TRACKERS`.
+        separator: What divides the song into stems, one of `analysis.names.SEPARATORS`.
 
     Raises:
         AudioError: If the file cannot be decoded, is shorter than 4 s, is silent, or has fewer than four beats.

@@ -28,7 +28,7 @@ class BeatFeatures:
     Attributes:
         values: float32, shape (n_beats, 121), finite, columns as `FEATURE_NAMES`.
         grid: The beats the rows belong to.
-        context: float32, shape (n_beats, 102), finite, what structure is read from (see `context`), or None.
+        context: float32, shape (n_beats, 102), finite, for the structure model (`analysis.features.context`), or None.
     """
 
     values: np.ndarray

@@ -383,7 +383,7 @@ class StructureModel:
         return self.nets[fold_of(work, self.n_folds) :: self.n_folds] if work in self.works else self.nets
 
     def probabilities(self, features: BarFeatures, work: str) -> StructureProbabilities:
-        """Read one song; `work` is the composition it is a recording of (see `library.SongRecord`)."""
+        """Read one song; `work` is the composition it is a recording of (see `songs.library.SongRecord`)."""
         return to_probabilities(net_logits(self.nets_for(work), features), self.temperatures)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""Demo songs, composed: form, harmony, synthesis, and the annotation of what was composed."""
+"""Demo songs, composed by rule: form, harmony, synthesis, and their annotations."""

@@ -95,11 +95,11 @@ class Material:
         chords: One or two chords per bar.
         melody: (beat, beats, pitch) of the lead, beats from the start of the phrase; empty without a lead.
         lead: Instrument of the melody.
-        comp: Instrument and pattern of the chords, and the pitch they lie around.
+        comp: Instrument and pattern of the chords, and their central pitch.
         bass: Instrument and pattern of the bass.
         kick: Beats of the bass drum.
         drum_level: 0 for a shaker alone, 1 light, 2 full.
-        gain_db: Loudness of the phrase against the loudest one.
+        gain_db: Loudness relative to the loudest phrase.
     """
 
     key: Key
@@ -276,7 +276,7 @@ def _compose_melody(
 
 
 def _vary_melody(material: Material, rng: np.random.Generator) -> list[tuple[float, float, int]]:
-    """The melody as it returns: here a note left out, there one split in two or moved to its neighbour."""
+    """The melody when it returns: some notes are left out, split in two or moved to a neighbouring pitch."""
     out: list[tuple[float, float, int]] = []
     for beat, beats, pitch in material.melody:
         chance = rng.random()
@@ -300,7 +300,7 @@ def _play_phrase(
     nth: int,
     rng: np.random.Generator,
 ) -> list[Event]:
-    """All notes of a phrase the `nth` time it is heard."""
+    """All notes of a phrase when it is played for the `nth` time, from 0."""
     origin = phrase.start_bar * beats_per_bar
     level = 10 ** (material.gain_db / 20)
     melody = list(material.melody) if nth == 0 else _vary_melody(material, rng)
@@ -404,7 +404,7 @@ def _play_drums(
 
 
 def _final_chord(material: Material, home: Key, beat: float) -> list[Event]:
-    """The tonic, held by everybody."""
+    """The final chord: the tonic, held by all instruments."""
     tonic = home.chord("I" if home.mode == "major" else "i")
     events = [
         Event(beat, 8.0, p, 0.4, material.comp[0], "other", 0.2 * i - 0.2) for i, p in enumerate(tonic.voiced(57))

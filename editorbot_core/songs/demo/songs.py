@@ -1,7 +1,7 @@
-"""Demo songs: composed by rule, played by synthesis, with everything about them known.
+"""Demo songs: composed by rule and synthesised, with a complete annotation.
 
 Every song comes as a FLAC file and an annotation beside it (schema `editorbot.annotation/1`): beats, bars, sections,
-chords. Everything follows from the seed and the number of the song; the same seed gives the same samples.
+chords. A song depends only on the seed and its number; the same seed gives the same samples.
 """
 
 import multiprocessing
@@ -52,7 +52,7 @@ _PART_MIX = {"drums": (-1.0, 0.10), "bass": (0.0, 0.0), "vocals": (0.5, 0.25), "
 
 @dataclass(frozen=True)
 class DemoSong:
-    """A song with its truth.
+    """A composed song with its stems and its annotation.
 
     Attributes:
         clip: The mix, float32, stereo at 44.1 kHz or mono at 22.05 kHz.
@@ -107,12 +107,15 @@ def compose_demo_songs(
 ) -> list[Path]:
     """Write `n_songs` demo songs and their annotations to `folder`; return the audio files in order.
 
-    Songs that are already there, complete and of the same seed and version, are left alone. Names do not tell the
-    seed, so that a folder holds one series; another series replaces it.
+    Songs that exist already, complete and of the same seed and version, are kept. File names do not contain the seed,
+    so a folder holds one series, and another seed replaces it.
 
     Args:
         folder: Created if it does not exist.
-        n_processes: Processes that compose; 1 composes in this one.
+        n_songs: Number of songs.
+        seed: Seed of the series.
+        n_processes: Processes that compose; 1 composes in this process.
+        progress: Called as progress("compose demo songs", done, total).
 
     Raises:
         ParameterError: If `n_songs` or `n_processes` is below 1, or `seed` is negative.
@@ -193,7 +196,7 @@ def _draw_tempo(score: Score, rng: np.random.Generator) -> float:
 
 
 def _beat_times(score: Score, tempo: float, rng: np.random.Generator) -> np.ndarray:
-    """Seconds of every beat from the pick-up to the final chord; one song in three breathes a little."""
+    """Times of the beats from the pick-up to the final chord, s; in one song in three the tempo drifts slightly."""
     n_beats = score.pickup_beats + score.n_bars * score.beats_per_bar
     drift = np.zeros(n_beats)
     if rng.random() < 1 / 3:
@@ -206,7 +209,7 @@ def _beat_times(score: Score, tempo: float, rng: np.random.Generator) -> np.ndar
 def _play(
     score: Score, beat_times: np.ndarray, *, stereo: bool, rng: np.random.Generator
 ) -> tuple[AudioClip, dict[str, AudioClip]]:
-    """Play the score on a beat grid, with the small differences in time and loudness of a human hand."""
+    """Play the score on a beat grid, with the small deviations in time and loudness of a human player."""
     beat = np.arange(len(beat_times)) - score.pickup_beats
     beat_length = float(np.median(np.diff(beat_times)))
 

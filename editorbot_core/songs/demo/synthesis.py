@@ -1,4 +1,4 @@
-"""Instruments, drum kit, room and level of the demo songs: numbers in, samples out.
+"""Synthesis of the demo songs: notes to samples, by instruments, a drum kit, a room and a limiter.
 
 A voice makes one note, mono, with a peak of about 1; `perform` places notes in time, `add_room` puts them in a room,
 `finish` sets the level. Stems are float32 `(n_channels, n_samples)`. Times are seconds, pitches MIDI note numbers
@@ -33,7 +33,7 @@ class Note(NamedTuple):
         gain: Linear gain, > 0.
         instrument: A name in `INSTRUMENTS` or `DRUMS`.
         part: One of `PARTS`.
-        pan: Place between the loudspeakers, -1 left to 1 right; ignored in mono.
+        pan: Position between the loudspeakers, -1 left to 1 right; ignored in mono.
     """
 
     start_s: float
@@ -46,7 +46,7 @@ class Note(NamedTuple):
 
 
 class _Tone(NamedTuple):
-    """What a voice is asked for: Hz, s, Hz, and the source of its small irregularities."""
+    """One note of a voice: frequency in Hz, duration in s, sample rate in Hz, generator of small irregularities."""
 
     frequency: float
     duration_s: float
@@ -126,7 +126,7 @@ def _organ(tone: _Tone) -> np.ndarray:
 
 
 def _string(tone: _Tone, *, brightness: float, decay_s: float, release_s: float) -> np.ndarray:
-    """A plucked string: noise that runs round a delay line of one period and loses highs (Karplus and Strong 1983)."""
+    """A plucked string: noise in a delay line of one period, low-passed on each pass (Karplus and Strong 1983)."""
     t = tone.times(release_s)
     period = tone.sample_rate / tone.frequency
     # The three taps delay by 1 - damping samples more than `size` plus the fraction.
@@ -233,7 +233,7 @@ def _filtered_noise(rng: np.random.Generator, n: int, band: tuple[float, float],
 
 
 def _drum(t: np.ndarray, high: float, low: float, fall_s: float, decay_s: float) -> np.ndarray:
-    """A skin: a sine that falls from `high` to `low` Hz."""
+    """A drum skin: a decaying sine whose frequency falls from `high` to `low` Hz."""
     cycles = low * t + (high - low) * fall_s * (1 - np.exp(-t / fall_s))
     return np.sin(2 * np.pi * cycles) * np.exp(-t / decay_s)
 
@@ -315,7 +315,7 @@ def perform(
 
 
 def add_room(stem: np.ndarray, *, sample_rate: int, wet: float, decay_s: float, rng: np.random.Generator) -> np.ndarray:
-    """A stem (n_channels, n) with the room of a hall that decays by 60 dB in `decay_s`; `wet` is the share of it."""
+    """A stem (n_channels, n) with reverberation that decays by 60 dB in `decay_s`; `wet` is the gain of it."""
     if wet == 0:
         return stem
     n_channels, n_samples = stem.shape
@@ -339,7 +339,7 @@ def mix_stems(stems: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _limit(x: np.ndarray) -> np.ndarray:
-    """`x` up to 0.7; what is above is bent towards 1."""
+    """A soft limiter: `x` up to 0.7, bent towards 1 above."""
     excess = np.maximum(np.abs(x) - _LIMIT_KNEE, 0.0)
     if not excess.any():
         return x
@@ -352,7 +352,7 @@ def finish(
 ) -> dict[str, np.ndarray]:
     """The stems with one common gain, sample for sample, that sets their sum to `level_db` RMS below full scale.
 
-    Peaks of the sum above 0.7 are bent (soft limiter) and never reach 1; the last `ending_s` die away.
+    Peaks of the sum above 0.7 are limited and never reach 1; the last `ending_s` fade to silence.
     """
     mix = mix_stems(stems)
     n = mix.shape[1]
