@@ -1,9 +1,9 @@
-"""The choice of the tracker's constants, on annotated songs that nothing is scored on.
+"""Tuning of the beat tracker's constants on annotated songs that are used for no evaluation.
 
-Every constant is varied alone, from 0.6 to 1.6 times what it is. Two figures of a song count alike: the quality of the
-reading that the tracker's evidence puts first, and that of the best reading, which is the most that ranking can reach.
-No network takes part. A constant changes only where that gains more over the songs than chance explains, given how many
-values are tried.
+Every constant is varied alone, from 0.6 to 1.6 times its value. A song's score is the mean of two figures: the quality
+of the reading that the tracker's evidence ranks first, and that of the best reading, which no ranking can exceed. The
+network that ranks readings is not used. A constant is changed only if the gain over the songs is significant, corrected
+for the number of values tried.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ TUNED = (
     "triple_cost",
 )
 FACTORS = (0.6, 0.8, 1.25, 1.6)
-# Probability that any constant changes where none is better (Bonferroni).
+# Probability that any constant is changed although none is better (Bonferroni).
 _CHANCE = 0.05
 
 
@@ -43,10 +43,10 @@ class TrackerTrial:
 
     Attributes:
         constant: Its name in `TrackerConfig`, or "" for the tracker as it is.
-        value: What it was set to; 0 for the tracker as it is.
-        first: Mean quality of the readings that the evidence puts first, in [0, 1].
+        value: Its value; 0 for the tracker as it is.
+        first: Mean quality of the readings that the evidence ranks first, in [0, 1].
         best: Mean quality of the best readings, in [0, 1].
-        gain: Mean of the two over that of the tracker as it is.
+        gain: Mean of the two, minus that of the tracker as it is.
         gain_error: Standard error of the gain over the songs.
     """
 
@@ -70,8 +70,8 @@ def try_constants(
     Args:
         folders: Songs with annotations beside them.
         config: The tracker as it is.
-        constants: Names of constants.
-        progress: Called as progress(stage, done, total).
+        constants: Names of the constants to vary.
+        progress: Called as progress("try constants", done, total).
 
     Raises:
         ParameterError: If there are fewer than two annotated songs.
@@ -104,7 +104,7 @@ def try_constants(
 
 
 def chosen_constants(trials: Sequence[TrackerTrial]) -> dict[str, float]:
-    """The value of every constant that should change: of the gains that chance does not explain, the greatest."""
+    """The value of every constant that should change: the one with the greatest significant gain."""
     changed = [trial for trial in trials if trial.constant]
     standard_errors = NormalDist().inv_cdf(1.0 - _CHANCE / max(len(changed), 1))
     chosen: dict[str, TrackerTrial] = {}

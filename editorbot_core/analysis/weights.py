@@ -1,4 +1,4 @@
-"""Weights that come with the package: small arrays in `trained/`, each checked against a digest before use."""
+"""Weights that are shipped with the package: small arrays in `trained/`, checked against a digest when loaded."""
 
 import hashlib
 from functools import cache
@@ -23,7 +23,7 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def save_weights(name: str, arrays: dict[str, np.ndarray], *, folder: Path = FOLDER) -> str:
-    """Write `arrays` as `<name>.npz` with its digest beside it; return the digest."""
+    """Write `arrays` as `<name>.npz` and its digest to the list beside it; return the digest."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.npz"
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -38,7 +38,7 @@ def weights_digest(name: str, *, folder: Path = FOLDER) -> str:
     """The digest that `<name>.npz` must have.
 
     Raises:
-        FormatError: If none is known.
+        FormatError: If the list of digests has none for it.
     """
     digest = _sums(folder).get(f"{name}.npz")
     if digest is None:
@@ -51,7 +51,7 @@ def load_weights(name: str, *, folder: Path = FOLDER) -> dict[str, np.ndarray]:
     """The arrays of `<name>.npz`.
 
     Raises:
-        FormatError: If the file is missing, or is not the one whose digest is beside it.
+        FormatError: If the file is missing, or its digest is not the listed one.
     """
     path = folder / f"{name}.npz"
     expected = weights_digest(name, folder=folder)

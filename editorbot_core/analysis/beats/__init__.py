@@ -1,1 +1,1 @@
-"""Beats and bars: trackers, the readings they are chosen from, annotations, and what people correct."""
+"""Beats and bars: trackers, candidate readings and their ranking, annotations, and people's corrections."""

@@ -1,6 +1,7 @@
-"""Annotations: beats and phrases that a person (or the composer of a demo song) wrote down.
+"""Annotations: true beats and phrases, written by a person or by the program that composed a demo song.
 
-Files are JSON of schema `editorbot.annotation/1`, one beside each song. Times are seconds from the start of the audio.
+Files are JSON of schema `editorbot.annotation/1`, one beside each song. Times are seconds from the start of the audio;
+bar positions count from 1, the downbeat.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ SCHEMA = "editorbot.annotation/1"
 
 @dataclass(frozen=True)
 class Section:
-    """A phrase `[start_s, end_s)`; the same label in a song means the same material."""
+    """A phrase `[start_s, end_s)`, s; phrases of a song with the same label have the same material."""
 
     start_s: float
     end_s: float
@@ -27,7 +28,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known for certain about one song.
+    """The truth about one song.
 
     Attributes:
         track_id: The annotation's own id of the song.
@@ -55,6 +56,26 @@ def load_annotation(path: Path | str) -> Annotation:
 
     Raises:
         FormatError: If the file is missing or not of schema `editorbot.annotation/1`.
+
+    Examples:
+        The smallest annotation: one bar of four beats, and one phrase.
+
+        >>> import json
+        >>> from tempfile import TemporaryDirectory
+        >>> document = {
+        ...     "schema": "editorbot.annotation/1",
+        ...     "id": "scale",
+        ...     "duration_s": 2.5,
+        ...     "beats": [0.0, 0.5, 1.0, 1.5],
+        ...     "beat_in_bar": [1, 2, 3, 4],
+        ...     "sections": [{"start_s": 0.0, "end_s": 2.0, "label": "A"}],
+        ... }
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "scale.json")
+        ...     _ = path.write_text(json.dumps(document))
+        ...     annotation = load_annotation(path)
+        >>> annotation.grid.tempo, annotation.sections
+        (120.0, (Section(start_s=0.0, end_s=2.0, label='A'),))
     """
     document = read_json(path)
     try:

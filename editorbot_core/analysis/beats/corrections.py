@@ -1,11 +1,12 @@
-"""Corrections: what a person said about the beats of a song. A correction goes before every tracker, for ever.
+"""People's corrections of beats. A correction always overrides the tracker.
 
-A correction holds the beats and positions that resulted, so that no later tracker changes them, and beside them what
-was said and about whose beats, so that it stays explainable. What is said next is said of the corrected grid.
+A correction stores the resulting beats and positions, so that no later tracker changes them, together with the changes
+that were asked for and the tracker they were applied to, so that it can be explained. Later changes apply to the
+corrected grid.
 
-Corrections are files `<track id>.json` in a folder of the home, not beside the audio: songs may lie in a folder that
-cannot be written, the file of that name there is the user's own annotation, and only the content of a song says which
-song it is after it was renamed or moved.
+Corrections are files `<track id>.json` in the folder of local results, not beside the audio: the folder of a song may
+be read-only, a JSON file of the song's name is the user's own annotation, and a track id still identifies a song that
+was renamed or moved.
 
 Times are seconds from the start of the audio file.
 """
@@ -25,9 +26,10 @@ from editorbot_core.analysis.dsp.frames import FrameFeatures
 from editorbot_core.base.errors import EditorBotError, FormatError, ParameterError, StoreError
 from editorbot_core.base.files import path_to_text, read_json, sha256_file, write_json
 
+# Recorded instead of the name of a tracker for grids that a person corrected.
 CORRECTION = "correction"
-"""Stands where the name of a tracker stands, with grids that a person corrected."""
 
+# Tempos that a corrected grid may have, beats per minute.
 TEMPO_RANGE = (20.0, 400.0)
 
 _SCHEMA = "editorbot.correction/1"
@@ -39,14 +41,14 @@ _TRACK_ID = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Correction:
-    """What a person said about the beats of one song.
+    """One person's correction of the beats of one song.
 
     Attributes:
         sha256: Digest of the audio file.
-        path: Where it was at the time, as text that can be stored.
-        grid: The beats that resulted; its confidence is 1, the person vouches for it.
-        said: What was said, in order, such as "tempo x2" or "shift +1".
-        tracker: Version of the tracker of whose beats the first of it was said; "" if they came from a file.
+        path: Where it was at the time, as text (`base.files.path_to_text`).
+        grid: The resulting beats, with confidence 1.
+        said: The changes in the order in which they were applied, such as "tempo x2" or "shift +1".
+        tracker: Version of the tracker whose beats were changed first; "" if the beats came from a file.
     """
 
     sha256: str
@@ -62,12 +64,12 @@ class Correction:
 
 
 def correction_path(folder: Path, sha256: str) -> Path:
-    """Where the correction of a song is kept."""
+    """Path of the correction of a song."""
     return folder / f"{sha256[:16]}.json"
 
 
 def correction_version(folder: Path, sha256: str) -> str:
-    """What identifies the grid of a corrected song, "correction-" and a digest; "" for a song without correction."""
+    """Version of a corrected grid, "correction-" and a digest; "" for a song without correction."""
     path = correction_path(folder, sha256)
     return f"{CORRECTION}-{sha256_file(path)[:16]}" if sha256 and path.is_file() else ""
 
@@ -76,7 +78,7 @@ def load_correction(folder: Path, sha256: str) -> Correction | None:
     """The correction of a song, or None.
 
     Raises:
-        FormatError: If it is damaged or of another song; a person's word is not passed over silently.
+        FormatError: If it is damaged or of another song; a correction is never ignored silently.
     """
     path = correction_path(folder, sha256)
     if not path.is_file():
@@ -88,7 +90,7 @@ def load_correction(folder: Path, sha256: str) -> Correction | None:
 
 
 def list_corrections(folder: Path) -> list[Correction]:
-    """All corrections, by the path of their song.
+    """All corrections, sorted by the path of their song.
 
     Raises:
         FormatError: If one is damaged.
@@ -100,7 +102,7 @@ def list_corrections(folder: Path) -> list[Correction]:
 
 
 def save_correction(folder: Path, correction: Correction) -> None:
-    """Keep a correction, instead of an earlier one of the same song.
+    """Store a correction; it replaces an earlier one of the same song.
 
     Raises:
         StoreError: If the folder cannot be written.
@@ -119,12 +121,12 @@ def save_correction(folder: Path, correction: Correction) -> None:
         write_json(correction_path(folder, correction.sha256), document, indent=None)
     except OSError as error:
         raise StoreError(
-            f"{folder}: corrections cannot be kept there: {error.strerror}; name another --home"
+            f"{folder}: corrections cannot be saved there: {error.strerror}; name another --home"
         ) from error
 
 
 def remove_correction(folder: Path, sha256: str) -> bool:
-    """Forget the correction of a song, by its digest or track id; whether there was one.
+    """Delete the correction of a song, named by its digest or track id; return whether there was one.
 
     Raises:
         StoreError: If the folder cannot be written.
@@ -164,10 +166,10 @@ def _read_correction(path: Path) -> Correction:
 
 
 def _checked_grid(beats: Any, positions: Any, *, duration_s: float) -> BeatGrid:
-    """A grid that a person may give a song.
+    """The grid, if it is plausible as a correction.
 
     Raises:
-        ParameterError: If it has fewer than four beats, no downbeat, or a tempo that cannot be meant.
+        ParameterError: If it has fewer than four beats, no downbeat, or a tempo outside `TEMPO_RANGE`.
     """
     times, places = np.asarray(beats, dtype=np.float64), np.asarray(positions)
     whole = places.dtype.kind in "iu" or (
@@ -186,7 +188,7 @@ def _checked_grid(beats: Any, positions: Any, *, duration_s: float) -> BeatGrid:
         )
     low, high = TEMPO_RANGE
     if not low <= grid.tempo <= high:
-        raise ParameterError(f"the tempo would be {grid.tempo:.1f} beats per minute; {low:g} to {high:g} can be meant")
+        raise ParameterError(f"the tempo would be {grid.tempo:.1f} beats per minute, outside {low:g} to {high:g}")
     return grid
 
 
@@ -209,7 +211,7 @@ def with_double_tempo(grid: BeatGrid) -> BeatGrid:
 
 
 def with_half_tempo(grid: BeatGrid, frames: FrameFeatures, *, keep: int | None = None) -> BeatGrid:
-    """Every second beat of the grid, in bars of as many beats as before, found again by the evidence in the audio.
+    """Every second beat of the grid, in bars of as many beats as before, whose downbeats are found from the audio.
 
     Args:
         grid: The beats.
@@ -229,7 +231,7 @@ def with_half_tempo(grid: BeatGrid, frames: FrameFeatures, *, keep: int | None =
 
 
 def with_metre(grid: BeatGrid, frames: FrameFeatures, metre: int) -> BeatGrid:
-    """The same beats in bars of `metre`, found by the evidence in the audio; bars that have it already stay."""
+    """The same beats in bars of `metre`, whose downbeats are found from the audio; unchanged if that is the metre."""
     if grid.metre == metre:
         return _checked_grid(grid.times, grid.positions, duration_s=grid.duration)
     positions = grid_of_beats(grid.times, frames, metres=(metre,)).grid.positions
@@ -237,10 +239,15 @@ def with_metre(grid: BeatGrid, frames: FrameFeatures, metre: int) -> BeatGrid:
 
 
 def with_shifted_downbeat(grid: BeatGrid, n_beats: int) -> BeatGrid:
-    """The same beats, every bar starting `n_beats` later (earlier if negative).
+    """The same beats with every downbeat moved `n_beats` later (earlier if negative).
 
     Raises:
         ParameterError: If that is 0 or not less than a bar.
+
+    Examples:
+        >>> grid = BeatGrid(np.arange(1.0, 5.0, 0.5), np.array([1, 2, 3, 4, 1, 2, 3, 4]), duration=6.0)
+        >>> with_shifted_downbeat(grid, 1).positions
+        array([4, 1, 2, 3, 4, 1, 2, 3])
     """
     metre = grid.metre
     if not 0 < abs(n_beats) < metre:
@@ -248,7 +255,7 @@ def with_shifted_downbeat(grid: BeatGrid, n_beats: int) -> BeatGrid:
             f"a downbeat is shifted by less than a bar, 1 to {metre - 1} or -1 to -{metre - 1}; got {n_beats}"
         )
     downbeats = np.flatnonzero(grid.positions == 1)
-    # Bars that end before the first beat or begin after the last may be shifted into view.
+    # Include the downbeats just outside the song, which the shift may move into it.
     around = np.concatenate([[downbeats[0] - metre], downbeats, [downbeats[-1] + metre]]) + n_beats
     downbeats = around[(around >= 0) & (around < grid.n_beats)]
     if len(downbeats) == 0:
@@ -258,18 +265,18 @@ def with_shifted_downbeat(grid: BeatGrid, n_beats: int) -> BeatGrid:
 
 
 def read_grid_file(path: Path | str, *, duration_s: float) -> BeatGrid:
-    """The grid in a file that a person gives, whole or not at all.
+    """The grid in a file; a file with any fault is refused as a whole.
 
     Either JSON of schema `editorbot.annotation/1`, of which only `beats`, `beat_in_bar` and `duration_s` are read, or
-    text with a beat per line, its time and its position in the bar, between them a blank, tab, comma or semicolon;
-    lines that begin with # and a first line of names are passed over.
+    text with a line per beat: its time and its position in the bar, separated by blanks, tabs, commas or semicolons.
+    Lines that begin with # and a first line of column names are skipped.
 
     Args:
         path: The file.
         duration_s: Length of the song, s.
 
     Raises:
-        FormatError: If the file is missing, or not one of the two.
+        FormatError: If the file is missing or in neither format.
         ParameterError: If it does not fit the song.
     """
     path = Path(path)
@@ -293,7 +300,7 @@ def _annotated_beats(path: Path, duration_s: float) -> tuple[Any, Any]:
         raise ValueError(f"its schema is not {ANNOTATION_SCHEMA!r}")
     annotated_s = float(document.get("duration_s", duration_s))
     if not abs(annotated_s - duration_s) <= 1.0:
-        raise ParameterError(f"it is of {annotated_s:.1f} s of audio; the song lasts {duration_s:.1f} s")
+        raise ParameterError(f"it describes {annotated_s:.1f} s of audio; the song lasts {duration_s:.1f} s")
     return document["beats"], document["beat_in_bar"]
 
 

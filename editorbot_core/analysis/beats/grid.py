@@ -1,6 +1,7 @@
-"""Beats: where they are, and which of them start a bar.
+"""The beat grid: times of the beats, their positions in the bar, and their grouping into units.
 
-Times are seconds from the start of the audio file. Positions count beats in a bar from 1, the downbeat.
+Times are seconds from the start of the audio file. Positions count beats in a bar from 1, the downbeat; indices count
+beats and units from 0.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 
 from editorbot_core.base.errors import ParameterError
 
+# Fewest beats of a usable song.
 MIN_BEATS = 4
 # More beats than this are read from no file: some 28 hours at 120 beats per minute.
 MAX_BEATS = 200_000
@@ -17,7 +19,7 @@ REGION_S = 10.0
 
 
 class GridRegion(NamedTuple):
-    """A part `[start_s, end_s)` of a song, and how far to trust the grid in it, in [0, 1]."""
+    """A part `[start_s, end_s)` of a song, s, and the confidence of the grid in it, in [0, 1]."""
 
     start_s: float
     end_s: float
@@ -25,19 +27,30 @@ class GridRegion(NamedTuple):
 
 
 def region_bounds(duration_s: float) -> np.ndarray:
-    """Edges of the regions of a song, s, (n_regions + 1,): every ten seconds; the last is 5 to 15 s long."""
+    """Edges of the regions of a song, s, (n_regions + 1,), every ten seconds; the last region is at most 15 s long.
+
+    Examples:
+        >>> region_bounds(34.0)
+        array([ 0., 10., 20., 34.])
+    """
     bounds = REGION_S * np.arange(max(1, round(duration_s / REGION_S)) + 1)
     bounds[-1] = duration_s
     return bounds
 
 
 def positions_from_downbeats(downbeats: np.ndarray, n_beats: int, *, metre: int) -> np.ndarray:
-    """Places in the bar, int64 (n_beats,), counted up from each downbeat.
+    """Positions in the bar, int64 (n_beats,), counted up from each downbeat.
 
     Args:
         downbeats: Indices of the beats that start bars, rising, at least one.
         n_beats: Number of beats.
         metre: Beats per bar before the first downbeat.
+
+    Examples:
+        Two pick-up beats, a bar of three, and the rest in one bar:
+
+        >>> positions_from_downbeats(np.array([2, 5]), 9, metre=3)
+        array([2, 3, 1, 2, 3, 1, 2, 3, 4])
     """
     index = np.arange(n_beats)
     bar = np.searchsorted(downbeats, index, side="right") - 1
@@ -54,11 +67,29 @@ class BeatGrid:
 
     Attributes:
         times: float64, shape (n_beats,), strictly increasing, in [0, duration).
-        positions: int64, shape (n_beats,), place in the bar, 1 = downbeat.
+        positions: int64, shape (n_beats,), position in the bar, 1 = downbeat.
         duration: Length of the audio, s.
         confidence: How far to trust the grid, in [0, 1].
-        region_confidence: The same for every region (see `region_bounds`), float64 (n_regions,), or None where the
-            confidence is of the whole.
+        region_confidence: The same for every region (see `region_bounds`), float64 (n_regions,), or None if only the
+            confidence of the whole is known.
+
+    Examples:
+        A pick-up beat and two bars of three at 120 beats per minute:
+
+        >>> grid = BeatGrid(np.arange(1.0, 4.5, 0.5), np.array([3, 1, 2, 3, 1, 2, 3]), duration=5.0)
+        >>> grid.n_beats, grid.tempo, grid.metre
+        (7, 120.0, 3)
+        >>> grid.downbeats
+        array([1.5, 3. ])
+
+        The first beat owns the lead-in, the last one the final decay:
+
+        >>> grid.bounds
+        array([0. , 1.5, 2. , 2.5, 3. , 3.5, 4. , 5. ])
+
+        >>> BeatGrid(np.array([500.0, 1000.0]), np.array([1, 2]), duration=2.0)
+        Traceback (most recent call last):
+        editorbot_core.base.errors.ParameterError: beat times reach 1000.000 but the clip lasts 2.000 s; were they ...
     """
 
     times: np.ndarray
@@ -123,7 +154,7 @@ class BeatGrid:
 
     @property
     def tempo(self) -> float:
-        """60 over the median beat length, beats per minute; 0 for a single beat."""
+        """Beats per minute, from the median interval between beats; 0 for a single beat."""
         return float(60.0 / np.median(np.diff(self.times))) if self.n_beats > 1 else 0.0
 
 
@@ -133,6 +164,18 @@ class Units:
 
     Attributes:
         unit_id: int64, shape (n_beats,), starting at 0 and rising by 0 or 1.
+
+    Examples:
+        A pick-up beat and two bars of three, as bars and as the seconds that they last:
+
+        >>> grid = BeatGrid(np.arange(1.0, 4.5, 0.5), np.array([3, 1, 2, 3, 1, 2, 3]), duration=5.0)
+        >>> units = Units.bars(grid)
+        >>> units.unit_id
+        array([0, 1, 1, 1, 2, 2, 2])
+        >>> units.first_beats, units.lengths
+        (array([0, 1, 4]), array([1, 3, 3]))
+        >>> units.durations(grid)
+        array([1.5, 1.5, 2. ])
     """
 
     unit_id: np.ndarray

@@ -1,8 +1,8 @@
-"""Which tracker finds the beats: the library's own, librosa's, or beat_this with its own weights.
+"""Beat trackers by name: the library's own (`beats.tracking`), librosa's, or beat_this with its own weights.
 
-A tracker has a name, which configurations say, and a version, which stands with every grid it made: features of
-another version are made again. librosa and beat_this are used where the user has installed them; nothing is downloaded
-here. Whatever finds the beats, the confidences of the grid come from the same evidence in the audio.
+A tracker has a name, which configurations use, and a version, which is stored with every grid it made: a song whose
+features are of another version is analysed again. librosa and beat_this are used only if the user has installed them;
+nothing is downloaded here. With every tracker, the confidence of the grid is computed from the same evidence.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ BEAT_THIS_WEIGHTS = "final0"
 
 
 def tracker_version(name: str) -> str:
-    """What made the grids of the tracker `name`, as stored with them: its own version and that of its package.
+    """Version of the tracker `name`, as stored with its grids; for a plug-in it contains the version of the package.
 
     Raises:
         ParameterError: If there is no such tracker, or its package is not installed.
@@ -34,7 +34,7 @@ def tracker_version(name: str) -> str:
 
 
 def needs_samples(name: str) -> bool:
-    """Whether a tracker hears the audio itself, and not only the frame features."""
+    """Whether a tracker needs the samples, beyond the frame features."""
     return name == "beat_this"
 
 
@@ -47,7 +47,7 @@ def find_beats(
         name: One of `TRACKERS`.
         frames: Frame features of the song.
         samples: The song, mono, float32 (n,) at `SAMPLE_RATE`; for trackers of which `needs_samples` is true.
-        onsets: As `tracking.band_onsets`, if they are at hand.
+        onsets: Result of `tracking.band_onsets` for `frames`; computed if None.
 
     Raises:
         ParameterError: If there is no such tracker, or its package or weights are missing.
@@ -72,7 +72,7 @@ def _within(times: np.ndarray, frames: FrameFeatures, name: str) -> np.ndarray:
 
 
 def _librosa_grid(frames: FrameFeatures) -> BeatGrid:
-    """Beats by dynamic programming over onset strength (Ellis 2007), bars by the evidence of the own tracker."""
+    """Beats by dynamic programming over onset strength (Ellis 2007), bars by the library's own tracker."""
     import librosa
 
     _, times = librosa.beat.beat_track(
@@ -94,7 +94,7 @@ def _beat_this_grid(frames: FrameFeatures, samples: np.ndarray) -> BeatGrid:
 
 @cache
 def _beat_this_model() -> Any:
-    """The model that turns samples into times of beats and of downbeats, s, from weights that are already here."""
+    """The model from samples to times of beats and of downbeats, s; its weights must have been downloaded."""
     import torch
     from beat_this.inference import Audio2Beats
 

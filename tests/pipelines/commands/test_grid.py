@@ -135,5 +135,5 @@ def test_a_home_that_cannot_be_written_is_one_line_and_status_1(
 ) -> None:
     (tmp_path / "file").touch()
     assert run(song, "--shift", 1, "--home", tmp_path / "file") == 1
-    assert "corrections cannot be kept there" in capsys.readouterr().err
+    assert "corrections cannot be saved there" in capsys.readouterr().err
     assert not home.exists()

@@ -155,7 +155,7 @@ def test_an_annotation_without_sections_is_read(tmp_path: Path) -> None:
     read = read_grid_file(tmp_path / "grid.json", duration_s=given.duration)
     np.testing.assert_array_equal(read.times, given.times)
     (tmp_path / "grid.json").write_text(json.dumps({**document, "duration_s": 99.0}))
-    with pytest.raises(ParameterError, match=r"it is of 99\.0 s of audio; the song lasts 20\.2 s"):
+    with pytest.raises(ParameterError, match=r"it describes 99\.0 s of audio; the song lasts 20\.2 s"):
         read_grid_file(tmp_path / "grid.json", duration_s=given.duration)
 
 
