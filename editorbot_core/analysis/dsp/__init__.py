@@ -1,1 +1,1 @@
-"""Signal processing: the transform, frame features, and stems."""
+"""Signal processing: the Fourier transform, filter banks, frame features, and stems."""

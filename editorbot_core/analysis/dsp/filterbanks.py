@@ -1,6 +1,6 @@
-"""The filters that frame features are made with: mel, pitch classes, octave bands, loudness and its gating.
+"""Filter banks of the frame features: mel, pitch classes, octave bands, loudness; and the shared constants of frames.
 
-Weights over the 1,025 bins of an FFT of 2,048 samples at 22,050 Hz, as librosa 0.11 defines them by default.
+Filters are weights over the 1,025 bins of an FFT of 2,048 samples at 22,050 Hz, with the defaults of librosa 0.11.
 """
 
 from functools import cache
@@ -14,6 +14,7 @@ N_BINS = N_FFT // 2 + 1
 N_MELS = 128
 N_MFCC = 13
 N_CONTRAST = 7
+# Frames per second.
 FRAME_RATE = SAMPLE_RATE / HOP_LENGTH
 
 
@@ -25,7 +26,12 @@ def fft_frequencies() -> np.ndarray:
 
 @cache
 def mel_edges() -> np.ndarray:
-    """Corner frequencies of the mel filters, Hz, float64 (130,): linear to 1 kHz, logarithmic above (Slaney 1998)."""
+    """Corner frequencies of the mel filters, Hz, float64 (130,): linear to 1 kHz, logarithmic above (Slaney 1998).
+
+    Examples:
+        >>> mel_edges()[:4].round(1)
+        array([ 0. , 25.8, 51.6, 77.4])
+    """
     linear_step, log_start, log_step = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
     top = log_start / linear_step + np.log(SAMPLE_RATE / 2 / log_start) / log_step
     mels = np.linspace(0.0, top, N_MELS + 2)
@@ -45,7 +51,7 @@ def mel_filters() -> np.ndarray:
 
 @cache
 def sparse_mel() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First bin, end bin and the weights in between of every mel filter."""
+    """The mel filters without their zeros: first and end bins, int64 (128,), and weights, float64 (128, widest)."""
     filters = mel_filters()
     used = filters > 0
     first = used.argmax(axis=1)
@@ -61,6 +67,13 @@ def chroma_filters(tuning: float) -> np.ndarray:
 
     Args:
         tuning: Deviation from A = 440 Hz, fractions of a semitone.
+
+    Examples:
+        The bin nearest to A (440 Hz) counts most for pitch class 9, counted from C:
+
+        >>> bin_440 = round(440 / SAMPLE_RATE * N_FFT)
+        >>> int(chroma_filters(tuning=0.0)[:, bin_440].argmax())
+        9
     """
     a0 = 440.0 * 2.0 ** (tuning / 12) / 16
     frequencies = np.arange(1, N_FFT) * (SAMPLE_RATE / N_FFT)
@@ -79,7 +92,7 @@ _REGISTER_EDGES_HZ = ((25.0, 45.0, 200.0, 280.0), (180.0, 250.0, 700.0, 950.0), 
 
 
 def register_filters(tuning: float) -> list[tuple[int, np.ndarray]]:
-    """Chroma filters of three registers: first FFT bin and weights, float32 (12, n_bins), of each.
+    """Chroma filters of the registers in `REGISTERS`: first FFT bin and weights, float32 (12, n_bins), of each.
 
     Args:
         tuning: Deviation from A = 440 Hz, fractions of a semitone.
@@ -114,7 +127,7 @@ def contrast_bands() -> np.ndarray:
 
 @cache
 def loudness_weights() -> np.ndarray:
-    """Gain of the two-stage K filter on power, per FFT bin, over the window's energy, float64 (1025,)."""
+    """Weights that turn a power spectrum into K-weighted mean power (ITU-R BS.1770), float64 (1025,)."""
     z = np.exp(-2j * np.pi * fft_frequencies() / SAMPLE_RATE)
     # The analogue prototypes of BS.1770, transformed for this rate (De Man 2014).
     rate_ratio = np.tan(np.pi * 1681.974450955533 / SAMPLE_RATE)
@@ -137,7 +150,18 @@ def loudness_weights() -> np.ndarray:
 
 
 def integrated_loudness(power: np.ndarray) -> float:
-    """Gated loudness, LUFS, of K-weighted mean powers per frame (overlapping frames stand for the 400 ms blocks)."""
+    """Gated loudness, LUFS, of K-weighted mean powers per frame; means over runs of frames replace the 400 ms blocks.
+
+    Examples:
+        Constant power, full scale, for ten seconds, and the same after five minutes of silence, which the gate ignores:
+
+        >>> loud = np.ones(round(10 * FRAME_RATE))
+        >>> round(integrated_loudness(loud), 2)
+        -0.69
+        >>> silence = np.zeros(round(300 * FRAME_RATE))
+        >>> abs(integrated_loudness(np.append(silence, loud)) - integrated_loudness(loud)) < 0.2
+        True
+    """
     width = max(round(0.4 * FRAME_RATE), 1)
     sums = np.concatenate([[0.0], np.cumsum(power)])
     blocks = (sums[width:] - sums[:-width]) / width if len(power) > width else power

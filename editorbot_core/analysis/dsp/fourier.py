@@ -1,8 +1,8 @@
-"""Power spectra of eight frames at a time, each frame in a lane of its own, in double precision.
+"""Power spectra of eight frames at a time, each frame in a vector lane of its own, in double precision.
 
 The real transform of 2,048 samples is a complex one of half the size over even and odd samples (Cooley, Lewis and
-Welch 1970), which is done as 32 by 32: transforms of 32 numbers, twiddle factors, transforms of 32 numbers. Those are
-written out as vector instructions, without a loop.
+Welch 1970), computed as 32 by 32: transforms of 32 numbers, twiddle factors, transforms of 32 numbers. These are
+unrolled into vector instructions.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ from editorbot_core.analysis.dsp.lanes import LANES, constant, intrinsic, load, 
 
 _SIDE = 32
 _N_COMPLEX = _SIDE * _SIDE
-# Rows are a vector longer than they need be: powers of two apart, they would share few lines of the cache.
+# Rows are padded by a vector: at a distance of a power of two they would compete for the same cache lines.
 _ROW = (_SIDE + 1) * LANES
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 _FLAGS = ("contract", "nsz", "nnan")
@@ -26,7 +26,7 @@ Complex = tuple[ir.Value, ir.Value]
 
 
 class _Emitter:
-    """Arithmetic on pairs of vectors, real and imaginary part."""
+    """Emits complex arithmetic on pairs of vectors, real and imaginary part."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
@@ -59,7 +59,7 @@ class _Emitter:
         return self.times(a, *(constant(self.builder, _VECTOR, float(part)) for part in (np.cos(angle), np.sin(angle))))
 
     def transform(self, values: list[Complex]) -> list[Complex]:
-        """Discrete Fourier transform, decimated in time by four and at last by two."""
+        """Discrete Fourier transform, decimated in time by four, and by two in the last step."""
         n = len(values)
         if n == 1:
             return values
@@ -153,7 +153,7 @@ def _transform_row(typing_context: Any, real: types.Array, imaginary: types.Arra
 def _unpack(
     real: np.ndarray, imaginary: np.ndarray, k: int, other: int, factors: np.ndarray, power: np.ndarray
 ) -> None:
-    """Powers of bins k and 1,024 - k from the transforms at k and at `other`, the place of the latter."""
+    """Powers of bins k and 1,024 - k, from the complex transform at k and at `other`, the index of the mirrored bin."""
     at = k % _SIDE * _ROW + k // _SIDE * LANES
     partner = other % _SIDE * _ROW + other // _SIDE * LANES
     a_real, a_imaginary = load(real, at), load(imaginary, at)
@@ -176,8 +176,8 @@ def power_of_frames(hops: np.ndarray, first: int, transform: tuple[np.ndarray, .
     Args:
         hops: float32 (512, n), a hop of samples per column.
         first: Column in which the frame of lane 0 begins.
-        transform: What `tables` and `workspace` return.
-        power: Filled; neighbours are of one bin.
+        transform: Results of `tables` and `workspace`, concatenated.
+        power: Output; element 8 k + i is bin k of the frame in lane i.
     """
     window, twiddles, factors, real, imaginary = transform
     width = hops.shape[1]
@@ -192,7 +192,7 @@ def power_of_frames(hops: np.ndarray, first: int, transform: tuple[np.ndarray, .
 
 @cache
 def tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The window, halved; the twiddle factors of 32 by 32; exp(-2 pi i k / 2048): real and imaginary part in turns."""
+    """The window, halved; twiddle factors of 32 by 32; exp(-2 pi i k / 2048); real and imaginary parts interleaved."""
     places = np.arange(_SIDE)
     twiddles = np.exp(-2j * np.pi * np.outer(places, places) / _N_COMPLEX)
     factors = np.exp(-2j * np.pi * np.arange(N_BINS) / N_FFT)
@@ -200,5 +200,5 @@ def tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def workspace() -> tuple[np.ndarray, np.ndarray]:
-    """Room for the real and the imaginary part."""
+    """Buffers for the real and the imaginary part."""
     return np.empty(_SIDE * _ROW), np.empty(_SIDE * _ROW)

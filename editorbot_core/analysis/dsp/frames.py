@@ -3,8 +3,7 @@
 Conventions: 22,050 Hz, hop 512, frames of 2,048 samples centred on multiples of the hop (zeros before the start and
 after the end), periodic Hann window, double-precision FFT. Frame `i` is at `i * 512 / 22050` s. Every quantity that
 librosa 0.11 defines has librosa's default definition (McFee et al. 2015); RMS is `rms(y=)`, MFCCs come from the mel
-spectrogram. The one difference: the tuning that the chroma filters need is estimated on the first ten minutes of longer
-audio.
+spectrogram. The one difference: the tuning of the chroma filters is estimated on the first ten minutes of longer audio.
 """
 
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ _TUNING_BINS = 100
 _TUNING_LEVELS = 4_096
 _N_SCALARS = 5
 _MOST_AVERAGED = 16
-# All freedoms but those that assume away infinities; samples are finite.
+# Fast-math flags without `ninf` and `afn`; `nnan` holds because samples are finite.
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 
 
@@ -75,11 +74,11 @@ class FrameFeatures:
     Attributes:
         onset_strength: float32 (F,), mean over mel bands of the rise in dB, librosa's alignment.
         rms: float32 (F,), root mean square of the samples of the frame.
-        zero_crossing_rate: float32 (F,), share of the frame's samples.
+        zero_crossing_rate: float32 (F,), sign changes over samples of the frame.
         centroid: float32 (F,), Hz.
         bandwidth: float32 (F,), Hz.
         rolloff: float32 (F,), Hz, 85 % of the magnitude below.
-        flatness: float32 (F,), 0-1.
+        flatness: float32 (F,), geometric over arithmetic mean of the power spectrum, in [0, 1].
         contrast: float32 (F, 7), dB between peaks and valleys per octave band.
         mfcc: float32 (F, 13).
         mfcc_delta: float32 (F, 13), slope over nine frames.
@@ -222,7 +221,7 @@ def _count_peaks(spectra: np.ndarray, n_frames: int, tuning: np.ndarray) -> None
 def _peaks_and_valleys(magnitudes: np.ndarray, bands: np.ndarray, peaks: np.ndarray, valleys: np.ndarray) -> None:
     """Means of the greatest and of the smallest magnitudes (1025, 64) per band, into peaks and valleys (7, 64).
 
-    The greatest so far stay sorted in every lane, and what a value displaces moves on.
+    The greatest and the smallest so far are kept sorted in every lane, by insertion.
     """
     greatest = np.empty((_MOST_AVERAGED, WIDE_LANES), dtype=np.float32)
     least = np.empty((_MOST_AVERAGED, WIDE_LANES), dtype=np.float32)
@@ -257,7 +256,7 @@ def _analyse_block(
     scalars: np.ndarray,
     tuning: np.ndarray,
 ) -> None:
-    """Everything that the spectra of a block of frames give, while they are in cache.
+    """All statistics of the spectra of a block of frames, computed while the spectra are in cache.
 
     Fills the arrays of the block, which hold a frame per column (see `_Block`), and scalars (n_frames, 5), a row per
     frame, and adds to tuning; that may be empty.
@@ -277,7 +276,7 @@ def _analyse_block(
 
 @njit(cache=True, nogil=True)
 def _hops(samples: np.ndarray, hops: np.ndarray) -> None:
-    """The samples in columns of 512, into hops (512, n); columns beyond their end are left as they are."""
+    """Write the samples in columns of 512 into hops (512, n); columns beyond the last sample stay unchanged."""
     for i in range(len(samples) // HOP_LENGTH):
         for k in range(HOP_LENGTH):
             hops[k, i] = samples[i * HOP_LENGTH + k]
@@ -318,7 +317,7 @@ def power_to_db(power: np.ndarray, *, loudest: float | None = None) -> np.ndarra
     """
     loudest = float(power.max()) if loudest is None else loudest
     decibels = np.maximum(power, power.dtype.type(_POWER_FLOOR))
-    # numpy vectorises the natural logarithm, but not the decadic one.
+    # numpy vectorises the natural logarithm, but not log10.
     np.log(decibels, out=decibels)
     decibels *= power.dtype.type(10.0 / np.log(10.0))
     floor = 10.0 * np.log10(max(loudest, _POWER_FLOOR)) - _TOP_DB
@@ -332,7 +331,7 @@ def _onsets_and_mfcc(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     onsets = np.zeros(len(mel) + _ONSET_DELAY, dtype=np.float32)
     mfcc = np.empty((len(mel), N_MFCC), dtype=np.float32)
     for start in range(0, len(mel), _CHUNK_FRAMES):
-        # One frame of the block before, to rise from.
+        # With the last frame of the block before, for the first rise.
         before = min(start, 1)
         decibels = power_to_db(mel[start - before : start + _CHUNK_FRAMES], loudest=loudest)
         mfcc[start : start + _CHUNK_FRAMES] = decibels[before:] @ matrix
@@ -344,7 +343,7 @@ def _onsets_and_mfcc(mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _slope(values: np.ndarray) -> np.ndarray:
-    """Least-squares slope over nine frames, per column; the first and last full window serve the ends."""
+    """Least-squares slope over nine frames, per column; the ends repeat the first and the last full window."""
     out = np.zeros_like(values)
     n = len(values)
     if n < 9:
@@ -361,7 +360,7 @@ def _slope(values: np.ndarray) -> np.ndarray:
 def _sample_statistics(samples: np.ndarray, n_frames: int, start: int, n_samples: int, scalars: np.ndarray) -> None:
     """Root mean square and zero-crossing rate of frames that begin `start` samples into the padded audio.
 
-    Fills scalars (n_frames, 2). Crossings count within the audio only, as if its ends were held in the padding.
+    Fills scalars (n_frames, 2). Crossings are counted within the audio only, never into the padding.
     """
     n_hops = n_frames + N_FFT // HOP_LENGTH - 1
     energy = np.empty(n_hops)
@@ -401,7 +400,7 @@ def _sums_from(rows: np.ndarray, first: np.ndarray, sums: np.ndarray) -> None:
 
 
 def sums_from(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Sums of the rows from each of `first` to the next, the last to the end; at least one row each.
+    """Sums of the rows from each of `first` up to the next, the last up to the end; each sums at least one row.
 
     Args:
         rows: float32 or float64 (n, ...).
@@ -409,6 +408,10 @@ def sums_from(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
 
     Returns:
         float64 (k, ...).
+
+    Examples:
+        >>> sums_from(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 3]))
+        array([6., 4.])
     """
     sums = np.zeros((len(first), rows[0].size))
     _sums_from(np.ascontiguousarray(rows).reshape(len(rows), -1), first, sums)
@@ -416,14 +419,14 @@ def sums_from(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 class _Rows:
-    """An array that grows by rows in place, so that nothing is held twice."""
+    """An array that grows by rows in place, without a second copy in memory."""
 
     def __init__(self, width: int, dtype: type[np.floating]) -> None:
         self._array = np.empty((0, width), dtype=dtype)
         self._used = 0
 
     def extend(self, n: int) -> np.ndarray:
-        """The next `n` rows, to be filled before the next call."""
+        """A view of `n` new rows, to be filled before the next call."""
         if self._used + n > len(self._array):
             more = max(n, self._used // 8, _GROWTH_ROWS)
             self._array.resize((self._used + more, self._array.shape[1]), refcheck=False)
@@ -431,7 +434,7 @@ class _Rows:
         return self._array[self._used - n : self._used]
 
     def take(self) -> np.ndarray:
-        """All rows; none are left."""
+        """All rows; the object is empty afterwards."""
         array = self._array
         self._array = np.empty((0, array.shape[1]), dtype=array.dtype)
         array.resize((self._used, array.shape[1]), refcheck=False)
@@ -443,7 +446,7 @@ class FrameAnalyser:
     """Computes `FrameFeatures` from mono samples at 22,050 Hz that arrive in pieces of any length."""
 
     def __init__(self) -> None:
-        # Samples of the next block of frames, of which the first half a frame lies before the start.
+        # Samples of the next block of frames; the first half frame lies before the start of the audio.
         self._pending = np.zeros((_BLOCK_FRAMES + _OVERLAP_HOPS) * HOP_LENGTH, dtype=np.float32)
         self._n_pending = _HALF
         self._n_samples = 0
@@ -456,7 +459,7 @@ class FrameAnalyser:
         self._hops = np.zeros((HOP_LENGTH, _BLOCK_FRAMES + _OVERLAP_HOPS), dtype=np.float32)
         self._transform = (*tables(), *workspace())
         self._block = _new_block()
-        # Powers of blocks that wait until the tuning is known, many in one piece of memory.
+        # Power spectra of blocks that wait until the tuning is known.
         self._held_power: list[np.ndarray] = []
         self._room = np.empty((0, N_BINS, _BLOCK_FRAMES), dtype=np.float32)
         self._tuning_histogram = np.zeros((_TUNING_LEVELS, _TUNING_BINS), dtype=np.int64)
@@ -479,13 +482,13 @@ class FrameAnalyser:
                 self._process_block(_BLOCK_FRAMES)
 
     def finish(self, *, duration_s: float | None = None) -> FrameFeatures:
-        """The features of all that was pushed; at least one sample must have been.
+        """The features of all samples pushed, at least one.
 
         Args:
             duration_s: Length of the audio before it was resampled, s; None for that of the samples pushed.
         """
         self._pending[self._n_pending :] = 0.0
-        # Where the block is nearly full, the zeros after the end make a frame of the next.
+        # If the block is nearly full, the zeros after the end reach into another block.
         while (n_frames := 1 + self._n_samples // HOP_LENGTH - self._n_frames) > 0:
             self._process_block(min(n_frames, _BLOCK_FRAMES))
         if self._tuning is None:
@@ -513,7 +516,7 @@ class FrameAnalyser:
         )
 
     def _process_block(self, n: int) -> None:
-        """Analyse the first `n` frames of the pending samples and drop the samples of a block."""
+        """Analyse the first `n` frames of the pending samples, and remove the samples of a whole block."""
         start = self._n_frames * HOP_LENGTH
         _sample_statistics(self._pending, n, start, self._n_samples, self._samples.extend(n))
         _hops(self._pending, self._hops)
@@ -546,10 +549,10 @@ class FrameAnalyser:
             self._tuning = self._settle_tuning()
 
     def _room_for_power(self) -> np.ndarray:
-        """An array for the powers of a block (1025, 64)."""
+        """An array for the power spectra of a block, (1025, 64)."""
         place = len(self._held_power) % _HELD_BLOCKS
         if place == 0:
-            # Large arrays live in large pages, which the system hands out far more quickly.
+            # Allocated many at a time: large arrays get large pages, which the system provides far faster.
             self._room = np.empty((_HELD_BLOCKS, N_BINS, _BLOCK_FRAMES), dtype=np.float32)
         return self._room[place]
 
@@ -564,7 +567,7 @@ class FrameAnalyser:
         return tuning
 
     def _add_chroma(self, power: np.ndarray) -> None:
-        """Pitch classes of a block of frames, from their power (1025, n)."""
+        """Append the chroma of a block of frames, from their power spectra (1025, n)."""
         n = power.shape[1]
         raw = self._chroma_filters @ power
         largest = raw.max(axis=0)
@@ -576,7 +579,18 @@ class FrameAnalyser:
 
 
 def analyse_frames(samples: np.ndarray) -> FrameFeatures:
-    """Frame features of mono samples at 22,050 Hz, float32 (n,)."""
+    """Frame features of mono samples at 22,050 Hz, float32 (n,).
+
+    Examples:
+        One second of A (440 Hz): a frame every 512 samples, and pitch class 9 is the strongest.
+
+        >>> tone = np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
+        >>> frames = analyse_frames(tone)
+        >>> frames.n_frames, frames.chroma.shape, frames.mel.shape
+        (44, (44, 12), (44, 128))
+        >>> int(frames.chroma[22].argmax()), round(float(frames.rms[22]), 2)
+        (9, 0.71)
+    """
     analyser = FrameAnalyser()
     analyser.push(samples)
     return analyser.finish()

@@ -1,4 +1,4 @@
-"""Vectors for numba kernels: one operation on several numbers side by side, whatever the compiler makes of the loop.
+"""Vectors for numba kernels: SIMD operations that do not depend on the compiler's vectorisation of loops.
 
 A kernel loads `LANES` neighbours of a contiguous array, computes with `+`, `-`, `*`, `/` and the functions below, and
 stores them. Other operands of an operator may be scalars. Indices count elements of the flat array and are not checked.
@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import extending, types
 from numba.extending import models, overload, register_model
 
-# What numba makes of such a function takes other arguments than those it is written with.
+# Numba calls an intrinsic with other arguments than its definition has, which no type checker can know.
 intrinsic: Any = extending.intrinsic
 
 LANES = 8
@@ -43,7 +43,7 @@ def llvm_type(lanes: Lanes) -> ir.VectorType:
 
 
 def constant(builder: ir.IRBuilder, vector: ir.VectorType, value: ir.Value | float) -> ir.Value:
-    """A vector whose lanes all hold a number or a scalar of LLVM."""
+    """A vector whose lanes all hold `value`, a number or a scalar of LLVM."""
     if not isinstance(value, ir.Value):
         return ir.Constant(vector, [value] * vector.count)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
@@ -56,14 +56,14 @@ def pointer_to(context: Any, builder: ir.IRBuilder, array_type: types.Array, arr
 
 
 def load_at(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, n: int) -> ir.Value:
-    """The `n` elements from an index on."""
+    """Load the `n` elements from `index` on."""
     place = builder.gep(pointer, [index])
     vector = ir.VectorType(place.type.pointee, n)
     return builder.load(builder.bitcast(place, vector.as_pointer()), align=4)
 
 
 def store_at(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, value: ir.Value) -> None:
-    """Put a vector at an index."""
+    """Store a vector from `index` on."""
     place = builder.gep(pointer, [index])
     builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=4)
 
@@ -85,7 +85,7 @@ load_many = _loader(WIDE_LANES)
 
 @intrinsic
 def store(typing_context: Any, array: types.Array, index: types.Integer, value: Lanes) -> Any:
-    """Put a vector into an array of its type."""
+    """Store a vector in an array of its type, from `index` on."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         store_at(builder, pointer_to(context, builder, signature.args[0], arguments[0]), arguments[1], arguments[2])
@@ -95,7 +95,7 @@ def store(typing_context: Any, array: types.Array, index: types.Integer, value: 
 
 
 def _binary(emit: Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value], result: Callable[[Lanes], Any]) -> Any:
-    """A function of two vectors, or of a vector and a scalar, from what it emits."""
+    """A function of two vectors, or of a vector and a scalar; `emit` writes its instructions."""
 
     @intrinsic
     def function(typing_context: Any, a: Any, b: Any) -> Any:
@@ -116,7 +116,7 @@ def _binary(emit: Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value], result
 
 
 def _unary(emit: Callable[[ir.IRBuilder, ir.Value], ir.Value], element: types.Float | None = None) -> Any:
-    """A function of a vector, from what it emits; the result has another type of elements if one is given."""
+    """A function of a vector; `emit` writes its instructions, and the elements of the result are of type `element`."""
 
     @intrinsic
     def function(typing_context: Any, a: Lanes) -> Any:
@@ -191,14 +191,14 @@ def _mantissa(builder: ir.IRBuilder, a: ir.Value) -> ir.Value:
     return builder.bitcast(builder.or_(kept, constant(builder, whole, 1023 << _EXPONENT_BITS)), a.type)
 
 
-# Of two vectors, or a vector and a scalar: the larger and the smaller, lane by lane; 1.0 where the first is less, and
-# 0.0 elsewhere; an integer whose bits are 1 where the first is greater, lane 0 in the lowest.
+# Of two vectors, or a vector and a scalar: lane by lane the larger and the smaller; 1.0 where the first is less, else
+# 0.0; an integer whose bits are 1 where the first is greater, lane 0 in the lowest bit.
 maximum = _binary(_select(">"), _same)
 minimum = _binary(_select("<"), _same)
 one_if_less = _binary(_one_if_less, _same)
 bits_if_greater = _binary(_mask, lambda lanes: types.int64)
 
-# Of one vector; the last two only of float64, positive and normal: powers of two and what multiplies them, in [1, 2).
+# Of one vector; the last two for positive normal float64 only: the exponent of two and the mantissa, in [1, 2).
 square_root = _unary(_square_root)
 widen = _unary(_cast("fpext", ir.DoubleType()), types.float64)
 narrow = _unary(_cast("fptrunc", ir.FloatType()), types.float32)
@@ -230,6 +230,6 @@ def _filler(n: int) -> Any:
     return fill
 
 
-# Equal numbers, of the scalar's type.
+# Vectors whose lanes all hold a scalar, of its type.
 fill = _filler(LANES)
 fill_many = _filler(WIDE_LANES)

@@ -1,8 +1,8 @@
-"""What divides a song into stems: masks on its mel spectrogram, or Demucs with its own weights.
+"""Stem separators by name: masks on the mel spectrogram, or Demucs with its own weights.
 
-A separator has a name, which configurations say, and a version, which stands with the features that were made with it:
-features of another version are made again. Demucs is used where the user has installed it; nothing is downloaded here,
-and where it is missing nothing stands in for it.
+A separator has a name, which configurations use, and a version, which is stored with the features made with it: a song
+whose features are of another version is analysed again. Demucs is used only if the user has installed it; nothing is
+downloaded here, and there is no fallback.
 """
 
 from functools import cache
@@ -23,7 +23,7 @@ _DEMUCS_WEIGHTS = "955717e8-8726e21a.th"
 
 
 def separator_version(name: str) -> str:
-    """What divides songs into stems, as stored with the features: for Demucs with the version of its package.
+    """Version of the separator `name`, as stored with features; for Demucs it contains the version of the package.
 
     Raises:
         ParameterError: If there is no such separator, or its package is not installed.
@@ -33,7 +33,7 @@ def separator_version(name: str) -> str:
 
 
 def separates_samples(name: str) -> bool:
-    """Whether a separator hears the audio itself, and not only the frame features."""
+    """Whether a separator needs the samples, beyond the frame features."""
     return name == "demucs"
 
 
@@ -70,7 +70,7 @@ def _demucs_stems(samples: np.ndarray) -> StemFrames:
     found = []
     for stem in STEM_NAMES:
         part = AudioClip(parts[model.sources.index(stem)][None].astype(np.float32), model.samplerate)
-        # As long as the mix, whatever the two conversions rounded.
+        # Trimmed or padded to the length of the mix, since both conversions of rate round.
         own = np.zeros_like(samples)
         back = resample(part, SAMPLE_RATE).samples[0][: len(own)]
         own[: len(back)] = back
@@ -80,7 +80,7 @@ def _demucs_stems(samples: np.ndarray) -> StemFrames:
 
 @cache
 def _demucs_model() -> Any:
-    """The model that divides a stereo mix at 44.1 kHz, from weights that are already here."""
+    """The model that separates a stereo mix at 44.1 kHz; its weights must have been downloaded."""
     import torch
     from demucs.pretrained import get_model
 

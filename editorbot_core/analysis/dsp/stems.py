@@ -1,9 +1,9 @@
 """Pseudo-stems: drums, bass, vocals and other, as masks on the mel spectrogram.
 
-These are proxies, not separated audio: *drums* is what is louder across frequency than it is along time (median
-filters: Fitzgerald 2010); of the rest, *bass* is below about 200 Hz; *vocals* is what rises above the slowly changing
-background of the middle bands (the idea of REPET: Rafii and Pardo 2013); *other* is what remains. The four masks sum to
-one.
+These are proxies, not separated audio: *drums* is energy that is smooth across frequency rather than along time (median
+filters: Fitzgerald 2010); of the rest, *bass* is below about 200 Hz; *vocals* is energy above the slowly changing
+background of the middle bands (the idea of REPET: Rafii and Pardo 2013); *other* is the remainder. The four masks sum
+to one. Shapes: F frames, 128 mel bands.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class StemFrames(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _running_median(values: np.ndarray, width: int, out: np.ndarray) -> None:
-    """As `running_median`, of columns that fill whole vectors, into `out`."""
+    """`running_median` into `out`, for a number of columns that fills whole vectors."""
     n, m = values.shape
     window = np.empty((width + 1, WIDE_LANES), dtype=np.float32)
     for column in range(0, m, WIDE_LANES):
@@ -70,6 +70,11 @@ def running_median(values: np.ndarray, width: int) -> np.ndarray:
     Args:
         values: float32 (n, m), finite.
         width: Rows in the window.
+
+    Examples:
+        >>> values = np.array([[1.0], [9.0], [2.0], [3.0]], dtype=np.float32)
+        >>> running_median(values, width=3)[:, 0]
+        array([1., 2., 3., 3.], dtype=float32)
     """
     m = values.shape[1]
     whole = np.ascontiguousarray(np.pad(values, ((0, 0), (0, -m % WIDE_LANES))) if m % WIDE_LANES else values)
@@ -88,7 +93,7 @@ def _median_across_bands(energy: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _means(rows: np.ndarray, n_averaged: int) -> np.ndarray:
-    """Mean over every `n_averaged` rows, float32, the last over those that are left."""
+    """Means over blocks of `n_averaged` rows, float32; the last block may be shorter."""
     n, m = rows.shape
     means = np.zeros(((n + n_averaged - 1) // n_averaged, m), dtype=np.float32)
     for i in range(len(means)):
@@ -114,9 +119,9 @@ def _masked_sums(
     band_gains: np.ndarray,
     sums: np.ndarray,
 ) -> None:
-    """Power and power times frequency of the four stems, into float32 (F, 4, 2), of power per mel band (F, 128).
+    """Power and power times frequency of the four stems, into float32 (F, 4, 2), from power per mel band (F, 128).
 
-    The rows of band_gains (3, 128) are the share of the bass in a band, that of the voice, and the band's frequency.
+    The rows of band_gains (3, 128) are the share of bass in a band, the share of vocals, and the band's frequency, Hz.
     """
     n_frames, n_bands = energy.shape
     tiny = np.float32(1e-20)
@@ -148,7 +153,7 @@ def _masked_sums(
 
 
 def _stem_sums(energy: np.ndarray) -> np.ndarray:
-    """Power and power times frequency of the four stems, float32 (F, 4, 2), of power per mel band (F, 128)."""
+    """Power and power times frequency of the four stems, float32 (F, 4, 2), from power per mel band (F, 128)."""
     centres = mel_edges()[1:-1]
     bass = 1.0 / (1.0 + (centres / _BASS_HZ) ** 4)
     voice = 1.0 / (1.0 + (_VOICE_HZ[0] / centres) ** 4) / (1.0 + (centres / _VOICE_HZ[1]) ** 4)
@@ -182,7 +187,7 @@ def stem_frames(mel: np.ndarray) -> StemFrames:
     to_power = _to_power()
     sums = np.empty((len(mel), len(STEM_NAMES), 2), dtype=np.float32)
     for start in range(0, len(mel), _CHUNK_FRAMES):
-        # Neighbours as far as the medians look, so that blocks do not show.
+        # With as many neighbouring frames as the medians reach, so that results do not depend on the blocks.
         low, high = max(start - _REACH_FRAMES, 0), min(start + _CHUNK_FRAMES + _REACH_FRAMES, len(mel))
         block = _stem_sums(mel[low:high] * to_power)
         sums[start : start + _CHUNK_FRAMES] = block[start - low : start - low + _CHUNK_FRAMES]

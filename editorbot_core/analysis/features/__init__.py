@@ -1,1 +1,1 @@
-"""The 121 features per beat: their definitions, their extraction, and the table they are stored in."""
+"""The 121 features per beat: their definitions, extraction, and storage."""

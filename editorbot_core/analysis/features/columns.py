@@ -1,7 +1,7 @@
-"""The 121 columns of features: name, unit, range and definition, in the order in which they are stored.
+"""The 121 feature columns: name, unit, range and definition, in the order in which they are stored.
 
-`python -m editorbot_core.analysis.features.columns` prints the page `docs/features.md`, which a test compares with this
-module.
+Columns `*_diff` hold the change of another column from the beat before. `python -m
+editorbot_core.analysis.features.columns` prints the page `docs/features.md`, which a test compares with this module.
 """
 
 import math
@@ -23,6 +23,7 @@ from editorbot_core.base.errors import ParameterError
 _NYQUIST = SAMPLE_RATE / 2
 # The largest absolute sample that is read; full scale is 1.
 _PEAK = 16.0
+# Range of levels in dB below the loudest.
 _TOP_DB = 80.0
 _PITCHES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
 _PITCH_SIGNS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")

@@ -1,4 +1,4 @@
-"""What the structure of a song is read from, finer than the 121 features: 102 numbers per beat.
+"""Context of a beat: 102 numbers, finer in time and pitch than the 121 features, for the structure model.
 
 | columns | content |
 |---|---|
@@ -30,12 +30,12 @@ _LEVEL_FLOOR = 1e-8
 
 
 class BeatContext(NamedTuple):
-    """The columns by name.
+    """A context by the meaning of its columns.
 
     Attributes:
         chroma: (n_beats, 2, 3, 12), half of the beat, register, pitch class from C.
         onsets: (n_beats, 4, 6), quarter of the beat, band.
-        level: (n_beats, 6).
+        level: (n_beats, 6), band.
     """
 
     chroma: np.ndarray
@@ -44,7 +44,13 @@ class BeatContext(NamedTuple):
 
 
 def split_context(context: np.ndarray) -> BeatContext:
-    """Columns of a context, (n_beats, 102), by name."""
+    """A context, (n_beats, 102), split by the meaning of its columns.
+
+    Examples:
+        >>> parts = split_context(np.zeros((8, N_CONTEXT), dtype=np.float32))
+        >>> parts.chroma.shape, parts.onsets.shape, parts.level.shape
+        ((8, 2, 3, 12), (8, 4, 6), (8, 6))
+    """
     n = len(context)
     return BeatContext(
         context[:, :N_CHROMA].reshape(n, N_HALVES, N_REGISTERS, 12),
@@ -54,7 +60,7 @@ def split_context(context: np.ndarray) -> BeatContext:
 
 
 def _parts(grid: BeatGrid, n_parts: int) -> np.ndarray:
-    """Starts of the parts of every beat and the end of the last, s, (n_parts * n_beats + 1,)."""
+    """Starts of `n_parts` equal parts of every beat, and the end of the last, s, (n_parts * n_beats + 1,)."""
     last = grid.times[-1] + (grid.times[-1] - grid.times[-2] if grid.n_beats > 1 else 0.5)
     edges = np.append(grid.times, min(last, grid.duration))
     place = np.arange(n_parts * grid.n_beats + 1) / n_parts
@@ -74,9 +80,9 @@ def beat_context(frames: FrameFeatures, grid: BeatGrid, onsets: np.ndarray) -> n
     """The context of every beat, float32 (n_beats, 102).
 
     Args:
-        frames: Of the same song.
+        frames: Frame features of the song.
         grid: Its beats.
-        onsets: `tracking.band_onsets` of the same frames, (F, 6).
+        onsets: Result of `beats.tracking.band_onsets` for the same frames, (F, 6).
     """
     n = grid.n_beats
     chroma = np.sqrt(_mean_between(frames.registers, _parts(grid, N_HALVES)))
@@ -86,5 +92,5 @@ def beat_context(frames: FrameFeatures, grid: BeatGrid, onsets: np.ndarray) -> n
     level = np.log(_mean_between(bands, _parts(grid, 1)) + _LEVEL_FLOOR)
     columns = (chroma, onsets[around].max(axis=1), level)
     rows = np.concatenate([column.reshape(n, -1) for column in columns], axis=1)
-    # As it is stored: what is read from a file equals what was computed.
+    # Rounded to the stored precision, so that a context read from a file equals the computed one.
     return rows.astype(np.float16).astype(np.float32)

@@ -1,8 +1,8 @@
-"""The 121 features of every beat: the container, extraction, Parquet.
+"""Extraction of the 121 features per beat, from files and from audio in memory.
 
 Row `i` describes the audio from beat `i` to beat `i + 1`: the mean over the frames centred in between; the last row
-ends with the audio. The columns are `feature_columns.FEATURE_COLUMNS`, described in `docs/features.md`; their order
-never changes silently. Values are raw: what standardises them belongs to a model.
+ends with the audio. The columns are `features.columns.FEATURE_COLUMNS`, described in `docs/features.md`; a change of
+their order needs a new `features.table.EXTRACTOR_VERSION`. Values are not standardised; models do that.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def _per_beat(frames: FrameFeatures, grid: BeatGrid) -> tuple[np.ndarray, np.nda
 
 
 def _grid_columns(grid: BeatGrid) -> np.ndarray:
-    """Columns that describe the beats themselves, (n_beats, 5)."""
+    """Columns that describe the grid, (n_beats, 5)."""
     n = grid.n_beats
     phase = ((grid.positions - 1) / grid.metre) % 1.0
     columns = np.zeros((n, 5))
@@ -49,7 +49,7 @@ def _grid_columns(grid: BeatGrid) -> np.ndarray:
     columns[:, 2] = np.cos(2 * np.pi * phase)
     columns[:, 4] = 1.0
     if n > 1:
-        # What follows the last beat is not an interval between beats; the one before it stands in.
+        # No beat follows the last one: its interval counts as that of the beat before.
         intervals = np.diff(grid.times)
         intervals = np.append(intervals, intervals[-1])
         columns[:, 3] = np.log(intervals / np.median(intervals))
@@ -95,16 +95,16 @@ def frames_to_features(
     """Average frame features over the beats of `grid`.
 
     Args:
-        frames: Of the whole song.
+        frames: Frame features of the whole song.
         grid: Its beats.
-        onsets: As `tracking.band_onsets`, if they are at hand.
-        stems: Of the same frames; None for pseudo-stems.
+        onsets: Result of `beats.tracking.band_onsets` for the frames; computed if None.
+        stems: Stems of the same frames; None for pseudo-stems.
 
     Raises:
-        ParameterError: If the grid is not of this audio: the durations differ by more than 0.1 s.
+        ParameterError: If the durations of grid and audio differ by more than 0.1 s.
     """
     if abs(grid.duration - frames.duration_s) > 0.1:
-        raise ParameterError(f"the grid is of {grid.duration:.3f} s of audio; this lasts {frames.duration_s:.3f} s")
+        raise ParameterError(f"the grid covers {grid.duration:.3f} s of audio; this lasts {frames.duration_s:.3f} s")
     stems = stem_frames(frames.mel) if stems is None else stems
     columns = [mix_columns(frames, grid), _stem_columns(stems, *_per_beat(frames, grid))]
     context = beat_context(frames, grid, band_onsets(frames.mel) if onsets is None else onsets)
@@ -112,7 +112,7 @@ def frames_to_features(
 
 
 def _song_frames(analyser: FrameAnalyser, name: str, *, duration_s: float) -> FrameFeatures:
-    """The frames of a whole song, refused if it is too short or silent."""
+    """The frame features of a whole song; a song that is too short or silent is refused."""
     if duration_s < MIN_SONG_S:
         raise AudioError(f"{name}: lasts {duration_s:.2f} s; a song lasts at least {MIN_SONG_S:g} s")
     frames = analyser.finish(duration_s=duration_s)
@@ -130,7 +130,16 @@ def extract_features(clip: AudioClip, grid: BeatGrid | None = None) -> BeatFeatu
 
     Raises:
         AudioError: If the clip is shorter than 4 s, silent, or holds values that are not finite.
-        ParameterError: If `grid` is not of this audio.
+        ParameterError: If `grid` has another duration.
+
+    Examples:
+        Six seconds of noise on a given grid of ten beats: a row per beat.
+
+        >>> noise = np.random.default_rng(0).standard_normal((1, 6 * 22_050)).astype(np.float32) * np.float32(0.1)
+        >>> grid = BeatGrid(np.arange(0.5, 5.5, 0.5), np.tile([1, 2], 5), duration=6.0)
+        >>> features = extract_features(AudioClip(noise, 22_050), grid)
+        >>> features.values.shape, features.context.shape
+        ((10, 121), (10, 102))
     """
     if not np.isfinite(clip.samples).all():
         raise AudioError("clip: samples that are not finite numbers")
@@ -144,13 +153,13 @@ def extract_features(clip: AudioClip, grid: BeatGrid | None = None) -> BeatFeatu
 
 @dataclass(frozen=True)
 class AnalysedSong:
-    """What `analyse` found out about one file.
+    """The result of `analyse` for one file.
 
     Attributes:
         features: 121 features per beat, with the grid.
         sha256: Digest of the bytes that were decoded.
-        sample_rate: Of the file, Hz.
-        n_channels: Of the file.
+        sample_rate: Rate of the file, Hz.
+        n_channels: Channels of the file.
         duration_s: Length, s.
         loudness_db: Integrated loudness of the mono mix, LUFS.
     """
@@ -164,14 +173,14 @@ class AnalysedSong:
 
 
 class DecodedSong(NamedTuple):
-    """One file, decoded: its frame features, and the audio itself where it was asked for.
+    """One decoded file: its frame features, and its samples if they were asked for.
 
     Attributes:
-        frames: Of the mono mix at `SAMPLE_RATE`.
-        samples: The mono mix, float32 (n,), or None.
+        frames: Frame features of the mono mix at `SAMPLE_RATE`.
+        samples: The mono mix at `SAMPLE_RATE`, float32 (n,), or None.
         sha256: Digest of the bytes that were decoded.
-        sample_rate: Of the file, Hz.
-        n_channels: Of the file.
+        sample_rate: Rate of the file, Hz.
+        n_channels: Channels of the file.
     """
 
     frames: FrameFeatures
@@ -182,7 +191,11 @@ class DecodedSong(NamedTuple):
 
 
 def decode_song(path: Path | str, *, keep_samples: bool = False) -> DecodedSong:
-    """Decode a file and compute its frame features, in one pass and, without the samples, bounded memory.
+    """Decode a file and compute its frame features in one pass; memory is bounded unless samples are kept.
+
+    Args:
+        path: Any readable audio file.
+        keep_samples: Whether to keep the mono mix as well.
 
     Raises:
         AudioError: If the file cannot be decoded, is shorter than 4 s, or is silent.
@@ -216,7 +229,7 @@ def analyse(
 
     Raises:
         AudioError: If the file cannot be decoded, is shorter than 4 s, is silent, or has fewer than four beats.
-        ParameterError: If `grid` is longer than the audio, or the tracker or separator is unknown or not installed.
+        ParameterError: If `grid` has another duration, or the tracker or separator is unknown or not installed.
     """
     keep_samples = (grid is None and needs_samples(tracker)) or separates_samples(separator)
     song = decode_song(path, keep_samples=keep_samples)

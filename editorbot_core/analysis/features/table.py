@@ -1,4 +1,7 @@
-"""The features of one song as a table: a row per beat, a named column per feature, stored as Parquet."""
+"""The features of one song as a table: a row per beat, a named column per feature, stored as Parquet.
+
+Values are not standardised. A file of another extractor version is refused, and its song is analysed again.
+"""
 
 import json
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ class BeatFeatures:
     context: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Check width, height and that every value is a number."""
+        """Check shape and type, and that every value is finite."""
         expected = (self.grid.n_beats, N_FEATURES)
         if self.values.shape != expected or self.values.dtype != np.float32:
             raise ParameterError(f"features must be float32 {expected}; got {self.values.dtype} {self.values.shape}")
@@ -79,7 +82,7 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
     Args:
         path: File to write.
         features: Features and grid.
-        metadata: More to keep with them, for example `sha256`; text that is not valid Unicode is refused.
+        metadata: Further entries, for example `sha256`; values must be valid Unicode.
     """
     grid = features.grid
     kept = {
@@ -126,7 +129,7 @@ def load_features(path: Path | str) -> BeatFeatures:
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features from a file, and the metadata that was kept with them."""
+    """Features from a file, with the metadata stored with them."""
 
     features: BeatFeatures
     metadata: dict[str, str]
@@ -163,7 +166,11 @@ def read_features(path: Path | str) -> StoredFeatures:
 
 
 def _check_layout(file: Any) -> dict[str, str]:
-    """The metadata of a file whose columns, types and size are those of features."""
+    """The metadata of the file, if its columns, types and size are those of features.
+
+    Raises:
+        FormatError: If they are not.
+    """
     schema = file.schema_arrow
     expected = [*_GRID_COLUMNS, *FEATURE_NAMES]
     types = [pa.float64(), pa.int64(), *[pa.float32()] * N_FEATURES]

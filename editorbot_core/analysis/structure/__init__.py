@@ -1,1 +1,1 @@
-"""Phrases and material: read by a trained model, or estimated from the features."""
+"""Phrases and their material, by a trained model or estimated from the features."""

@@ -1,9 +1,9 @@
-"""What the structure model sees of every bar: how it resembles the other bars, and what happens around its start.
+"""Features of bars for the structure model: similarity to the other bars, and change around the start of the bar.
 
 Bars are compared in five respects, each a matrix of cosine similarities: harmony in the middle register, bass, melody
 (treble), onset pattern, timbre. From each matrix come, per bar, the similarities at lags of 1-16 bars both ways, how
-well the bars ahead repeat others and where such a repetition starts and ends (Serra et al. 2014), and the novelty
-around the bar (Foote 2000).
+well the following bars repeat others and where such a repetition starts and ends (Serra et al. 2014), and the novelty
+around the bar (Foote 2000). Similarities are (n, n) over n units.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _NOVELTY_WIDTHS = (1, 2, 4, 8)
 _REPEAT_WIDTHS = (2, 4, 8)
 _MIN_LAG = 2
 _SHARPNESS = 8.0
-# Krumhansl and Kessler 1982, major and minor.
+# Key profiles of major and minor, from the tonic upwards (Krumhansl and Kessler 1982).
 _KEY_PROFILES = (
     (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
@@ -50,7 +50,7 @@ class BarFeatures:
 
 
 def _cosines(rows: np.ndarray) -> np.ndarray:
-    """Cosine similarity of every two rows, after their mean is taken off."""
+    """Cosine similarity of every two rows, after the mean row is subtracted."""
     rows = rows.reshape(len(rows), -1)
     rows = rows - rows.mean(axis=0)
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -59,7 +59,17 @@ def _cosines(rows: np.ndarray) -> np.ndarray:
 
 
 def novelty(similarity: np.ndarray, width: int) -> np.ndarray:
-    """Checkerboard novelty: likeness within the `width` units before and after, less that between them (Foote 2000)."""
+    """Checkerboard novelty per unit, (n,): similarity within the `width` units before and after, minus that across.
+
+    See Foote 2000.
+
+    Examples:
+        Two units of one material and two of another; the change is at unit 2:
+
+        >>> similarity = np.kron(np.eye(2), np.ones((2, 2)))
+        >>> novelty(similarity, width=2)
+        array([ 0. , -0.5,  1. , -0.5])
+    """
     n = len(similarity)
     sums = np.zeros((n + 1, n + 1))
     sums[1:, 1:] = similarity.cumsum(axis=0).cumsum(axis=1)
@@ -80,7 +90,7 @@ def novelty(similarity: np.ndarray, width: int) -> np.ndarray:
 
 
 def mean_ahead(similarity: np.ndarray, width: int) -> np.ndarray:
-    """How alike the next `width` units are from every two units on, up to the end of the song; (n, n)."""
+    """Mean similarity of the `width` units from i on to those from j on, (n, n); fewer at the end of the song."""
     n = len(similarity)
     total = np.zeros_like(similarity)
     for step in range(min(width, n)):
@@ -90,7 +100,7 @@ def mean_ahead(similarity: np.ndarray, width: int) -> np.ndarray:
 
 
 def later(matrix: np.ndarray, steps: int) -> np.ndarray:
-    """`matrix` moved `steps` down and right, so that (i, j) holds what was at (i - steps, j - steps), else 0."""
+    """`matrix` moved `steps` down and right: (i, j) holds the value of (i - steps, j - steps), or 0."""
     out = np.zeros_like(matrix)
     if steps < len(matrix):
         out[steps:, steps:] = matrix[: len(matrix) - steps, : len(matrix) - steps]
@@ -100,9 +110,9 @@ def later(matrix: np.ndarray, steps: int) -> np.ndarray:
 def weigh_matches(
     likeness: np.ndarray, gain: np.ndarray, *, sharpness: float, min_lag: int, min_left: int = 1, min_past: int = 0
 ) -> np.ndarray:
-    """Mean of `gain` over the units alike to each unit, weighted by exp(sharpness * likeness); (n,).
+    """Mean of `gain` over the other units, weighted by exp(sharpness * likeness), for every unit; (n,).
 
-    Only pairs count that are `min_lag` apart and have `min_left` units left and `min_past` units before them.
+    Only pairs count that are at least `min_lag` apart, each with `min_past` units before it and `min_left` from it on.
     """
     unit = np.arange(len(likeness))
     usable = (unit >= min_past) & (len(likeness) - unit >= min_left)
@@ -133,9 +143,9 @@ def _of_matrix(similarity: np.ndarray) -> np.ndarray:
         columns += [
             np.where(far, ahead, -1.0).max(axis=1),
             weigh(ahead, ahead),
-            # A repetition starts here: what came before the matches is different.
+            # A repetition starts here: the units before the matches differ.
             weigh(ahead, ahead - before, min_left=2),
-            # A repetition ended before here: the matches of what was heard go on differently.
+            # A repetition ended before here: the matches continue differently.
             weigh(behind, behind - mean_ahead(similarity, 1), min_past=width),
             weigh(ahead, before, min_left=2),
         ]
@@ -144,7 +154,7 @@ def _of_matrix(similarity: np.ndarray) -> np.ndarray:
 
 
 def _tonic(chroma: np.ndarray) -> int:
-    """Pitch class the song is likeliest in, by correlation with key profiles (Krumhansl 1990)."""
+    """Likeliest tonic of the song, a pitch class, by correlation with key profiles (Krumhansl 1990)."""
     profile = chroma - chroma.mean()
     scores = [
         max(float(np.dot(np.roll(np.array(key) - np.mean(key), shift), profile)) for key in _KEY_PROFILES)
@@ -158,7 +168,7 @@ def bar_features(values: np.ndarray, context: np.ndarray, units: Units) -> BarFe
 
     Args:
         values: The 121 features per beat, (n_beats, 121).
-        context: As `context.beat_context`, (n_beats, 102).
+        context: Result of `features.context.beat_context`, (n_beats, 102).
         units: How the beats are grouped; units of more or fewer than four beats are stretched to four.
 
     Raises:

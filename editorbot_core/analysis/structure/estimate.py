@@ -1,13 +1,10 @@
-"""Structure: for every unit, whether a phrase starts there, its place in the phrase, and which material it is.
+"""Structure estimated from beat features without a trained model.
 
-`read_structure` is what songs are loaded with: a trained model reads bars, and where there are none (or no context was
-stored) `estimate_structure` reads the beat features with nothing trained. That estimate compares every unit with every
-other (Foote 2000) and asks where repetitions begin and end (Serra et al. 2014). Both weigh their evidence against the
-usual phrase lengths in a semi-Markov model, whose forward-backward pass gives probabilities. `annotated_structure` is
-the truth, for labelling and judging.
+The estimate compares every unit with every other (Foote 2000) and looks for the beginnings and ends of repetitions
+(Serra et al. 2014); a semi-Markov model (`structure.phrases`) combines this evidence with the usual phrase lengths.
+`structure.read` uses it for songs whose units are beats.
 
-Units are bars, or single beats where the grid is not trusted; then all lengths below, which count bars, are taken four
-times as long. Positions in a phrase count units, modulo 4.
+Units are bars or single beats. Lengths below are in bars; with single beats, a bar counts as four of them.
 """
 
 from typing import NamedTuple
@@ -44,7 +41,7 @@ _EVIDENCE_WEIGHTS = {
 }
 _BIAS = -1.5
 
-# Share of the neighbours' evidence that is taken off: a peak counts, a plateau does not.
+# Share of the neighbours' evidence that is subtracted, so that peaks count and plateaus do not.
 _SHARPENING = 0.25
 _VOTE_WEIGHT = 2.0
 _MATCH_SHARPNESS = 6.0
@@ -96,7 +93,7 @@ def estimate_structure(values: np.ndarray, units: Units) -> Structure:
 
 
 class _Similarities(NamedTuple):
-    """Cosine similarity of every two units, float64 (n_units, n_units), of four kinds."""
+    """Cosine similarities of every two units in four respects, float64 (n_units, n_units) each."""
 
     material: np.ndarray
     harmony: np.ndarray
@@ -168,7 +165,7 @@ def _repetition_end(similarity: np.ndarray, width: int, bar: int, min_lag: int) 
 
 
 def _vote(similarity: np.ndarray, values: np.ndarray, bar: int) -> np.ndarray:
-    """What units say, (n,), averaged over those alike to each unit, so that repeats decide together."""
+    """Mean of `values` (n,) over the units similar to each unit, so that repetitions are decided together."""
     ahead = mean_ahead(similarity, 2 * bar)
     gain = np.broadcast_to(values, similarity.shape)
     return weigh_matches(ahead, gain, sharpness=_VOTE_SHARPNESS, min_lag=_MIN_LAG_BARS * bar)

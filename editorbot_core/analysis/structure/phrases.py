@@ -1,6 +1,7 @@
-"""Phrases from evidence: a semi-Markov model of phrase lengths, and which phrases are the same material.
+"""Phrases from evidence: a semi-Markov model of phrase lengths, and clusters of phrases with the same material.
 
-The forward-backward pass over all segmentations gives the probability of a phrase start at every unit.
+Evidence is the log-odds of a phrase start at every unit. The forward-backward pass over all segmentations gives the
+posterior probability of a start, the Viterbi path the likeliest phrases. Positions in a phrase count from 0, modulo 4.
 """
 
 from typing import NamedTuple
@@ -9,13 +10,18 @@ import numpy as np
 
 from editorbot_core.analysis.structure.structure import N_PHASES
 
-# Relative frequency of phrases of 1, 2, ..., 16 bars.
+# Relative frequencies of phrases of 1, 2, ..., 16 bars.
 _LENGTH_PRIOR = (0.3, 1.0, 0.6, 8.0, 1.0, 1.0, 0.4, 6.0, 0.6, 0.5, 0.1, 0.5, 0.1, 0.1, 0.1, 0.4)
+# Similarity from which phrases are joined to one cluster.
 _SAME_MATERIAL = 0.4
 
 
 def length_log_prior(bar: int) -> np.ndarray:
-    """Log-probability of phrases of 1, 2, ... units; lengths that are no whole number of bars are rare."""
+    """Log-probabilities of phrases of 1, 2, ... units, (16 * bar,); lengths that are not whole bars are rare.
+
+    Args:
+        bar: Units per bar: 1 if units are bars, 4 if they are beats.
+    """
     per_bar = np.array(_LENGTH_PRIOR)
     prior = np.full(bar * len(per_bar), 0.02)
     prior[bar - 1 :: bar] = per_bar
@@ -30,9 +36,24 @@ class PhrasePosterior(NamedTuple):
 
 
 def phrase_posterior(log_odds: np.ndarray, length_log_prior: np.ndarray) -> PhrasePosterior:
-    """Forward-backward over all ways to cut the song into phrases.
+    """Posterior probabilities of phrase starts and positions, by forward-backward over all segmentations.
 
-    A way's weight is the product of its phrases' prior and of the odds at their starts; the first start is certain.
+    The weight of a segmentation is the product of the priors of its phrases and of the odds at their starts; the first
+    start is certain.
+
+    Args:
+        log_odds: Log-odds of a phrase start, (n,).
+        length_log_prior: Log-probability of a phrase of 1, 2, ... units.
+
+    Examples:
+        Evidence for a start at unit 4 of eight bars; the prior also allows one phrase of eight:
+
+        >>> log_odds = np.array([0.0, -3, -3, -3, 3, -3, -3, -3])
+        >>> posterior = phrase_posterior(log_odds, length_log_prior(1))
+        >>> posterior.start.round(2)
+        array([1.  , 0.  , 0.  , 0.  , 0.91, 0.  , 0.  , 0.  ])
+        >>> posterior.phase.argmax(axis=1)
+        array([0, 1, 2, 3, 0, 1, 2, 3])
     """
     n, longest = len(log_odds), len(length_log_prior)
     odds = np.concatenate([[0.0], log_odds[1:]])
@@ -60,7 +81,12 @@ def phrase_posterior(log_odds: np.ndarray, length_log_prior: np.ndarray) -> Phra
 
 
 def likeliest_phrases(log_odds: np.ndarray, length_log_prior: np.ndarray) -> np.ndarray:
-    """Starts of the phrases of the one likeliest way to cut the song, int64, the first 0."""
+    """Starts of the phrases of the likeliest segmentation (Viterbi), int64, the first 0.
+
+    Examples:
+        >>> likeliest_phrases(np.array([0.0, -3, -3, -3, 3, -3, -3, -3]), length_log_prior(1))
+        array([0, 4])
+    """
     n, longest = len(log_odds), len(length_log_prior)
     odds = np.concatenate([[0.0], log_odds[1:]])
     best, previous = np.zeros(n + 1), np.zeros(n + 1, dtype=np.int64)
@@ -78,9 +104,21 @@ def likeliest_phrases(log_odds: np.ndarray, length_log_prior: np.ndarray) -> np.
 
 
 def phrase_clusters(similarity: np.ndarray, starts: np.ndarray, *, threshold: float = _SAME_MATERIAL) -> np.ndarray:
-    """Material of every unit from the first start on, int64: phrases joined by average linkage down to `threshold`.
+    """Material of every unit from the first start on, int64: phrases clustered by average linkage.
 
-    Two phrases are as alike as their units, aligned at the start, are on average over the shorter one.
+    The similarity of two phrases is the mean over their units, aligned at the start, up to the end of the shorter one.
+
+    Args:
+        similarity: Similarity of every two units, (n, n).
+        starts: First units of the phrases, rising.
+        threshold: Clusters are joined while their mean similarity is at least this.
+
+    Examples:
+        Phrases of two units with the form A B A:
+
+        >>> material = np.array([0, 1, 2, 3, 0, 1])
+        >>> phrase_clusters((material[:, None] == material[None]).astype(float), np.array([0, 2, 4]))
+        array([0, 0, 1, 1, 0, 0])
     """
     n_phrases = len(starts)
     lengths = np.diff(np.append(starts, len(similarity)))

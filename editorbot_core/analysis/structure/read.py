@@ -1,4 +1,4 @@
-"""Structure as songs are loaded with it: read by the trained model, or estimated where that is not possible."""
+"""The structure that songs are loaded with: by the trained model, or estimated if units are not bars."""
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from editorbot_core.analysis.structure.phrases import (
 )
 from editorbot_core.analysis.structure.structure import N_PHASES, Structure
 
+# Changes whenever the same weights and features would give another structure.
 STRUCTURE_VERSION = 4
-"""Changes whenever the same weights and features would give another structure."""
 _SAME_LABEL = 0.5
 _SURE = 6.0
 
@@ -24,13 +24,13 @@ _SURE = 6.0
 def read_structure(
     features: BeatFeatures, units: Units, *, work: str = "", model: StructureModel | None = None
 ) -> Structure:
-    """Structure of a song by the trained model, or estimated where the units are not bars.
+    """Structure of a song by the trained model; estimated if units are single beats or there is no context.
 
     Args:
-        features: With context.
+        features: Features, with context for the model.
         units: How the beats are grouped.
-        work: The composition; a work of the model's training set is read by the networks that have not seen it.
-        model: None for the one that comes with the package.
+        work: Id of the composition; a work of the training set is read only by networks that were not trained on it.
+        model: None for the shipped one.
     """
     beats_per_unit = int(np.median(units.lengths))
     if features.context is None or beats_per_unit == 1:

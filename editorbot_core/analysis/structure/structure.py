@@ -1,7 +1,7 @@
-"""Structure: for every unit, whether a phrase starts there, its place in the phrase, and which material it is.
+"""Structure: for every unit, whether a phrase starts there, its position in the phrase, and its material.
 
-Units are bars, or single beats where the grid is not trusted. Positions in a phrase count units, modulo 4.
-`annotated_structure` is the truth, for labelling and judging; `read` and `estimate` work it out from the audio.
+Units are bars, or single beats if the confidence of the grid is low. Positions in a phrase count units from 0, modulo
+4. `annotated_structure` is the truth, to label and to evaluate with; `read` and `estimate` infer it from features.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,20 @@ class Structure:
     Attributes:
         phrase_start: float32 (n_units,), probability that a phrase starts at the unit.
         phase: float32 (n_units, 4), probabilities of the position mod 4 in the phrase; rows sum to 1.
-        cluster: int64 (n_units,), material of the phrase the unit belongs to; equal numbers, equal material.
+        cluster: int64 (n_units,), material of the unit's phrase; phrases with the same number have the same material.
         confidence: How far to trust it, in [0, 1].
+
+    Examples:
+        Eight bars, two phrases of four bars with the same material:
+
+        >>> structure = Structure(
+        ...     phrase_start=np.array([1, 0, 0, 0, 1, 0, 0, 0], dtype=np.float32),
+        ...     phase=np.tile(np.eye(4, dtype=np.float32), (2, 1)),
+        ...     cluster=np.zeros(8, dtype=np.int64),
+        ...     confidence=1.0,
+        ... )
+        >>> structure.phase.argmax(axis=1)
+        array([0, 1, 2, 3, 0, 1, 2, 3])
     """
 
     phrase_start: np.ndarray
@@ -48,6 +60,18 @@ def annotated_structure(annotation: Annotation, grid: BeatGrid, units: Units) ->
 
     Raises:
         ParameterError: If the annotation has no sections.
+
+    Examples:
+        A pick-up bar, two phrases A of four bars, and a phrase B of two, at one bar per second:
+
+        >>> from editorbot_core.analysis.beats.annotations import Section
+        >>> grid = BeatGrid(np.arange(11.0), np.ones(11, dtype=np.int64), duration=11.0)
+        >>> sections = (Section(1.0, 5.0, "A"), Section(5.0, 9.0, "A"), Section(9.0, 11.0, "B"))
+        >>> structure = annotated_structure(Annotation("song", grid, sections), grid, Units.bars(grid))
+        >>> structure.cluster
+        array([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+        >>> structure.phase.argmax(axis=1)
+        array([3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
     """
     if not annotation.sections:
         raise ParameterError(f"{annotation.track_id}: the annotation has no sections")
@@ -66,4 +90,5 @@ def annotated_structure(annotation: Annotation, grid: BeatGrid, units: Units) ->
     )
 
 
+# Positions in a phrase are counted modulo this.
 N_PHASES = 4

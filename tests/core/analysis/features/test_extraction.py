@@ -123,7 +123,7 @@ def test_samples_that_are_no_numbers_are_refused() -> None:
 
 
 def test_the_grid_of_another_song_is_refused() -> None:
-    with pytest.raises(ParameterError, match=re.escape("the grid is of 20.000 s of audio; this lasts 12.000 s")):
+    with pytest.raises(ParameterError, match=re.escape("the grid covers 20.000 s of audio; this lasts 12.000 s")):
         extract_features(song(), beat_grid(20.0))
 
 
