@@ -1,4 +1,4 @@
-"""Editing: actions and edit decision lists, what joins cost, the search, and editors that learn nothing.
+"""Editing: actions and edit decision lists, costs of joins, the search, and editors that need no training.
 
 Public: `EditDecisionList`, `edl_of`, `compile_actions` (`edits`), `SongBatch`, `EditBatch`, `collate` (`batches`),
 `search_edits` (`search`), `dp_unit_actions` (`retargeting`), `outlook_of` (`outlook`), `BASELINES`, `Editor`

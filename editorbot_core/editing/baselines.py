@@ -1,4 +1,4 @@
-"""Editors that learn nothing: what every learned editor is compared with.
+"""Baselines: editors that need no training, to compare learned editors with.
 
 An `Editor` takes a song and a target duration in seconds and returns an `EditDecisionList`.
 """
@@ -29,11 +29,12 @@ from editorbot_core.editing.search import search_edits
 from editorbot_core.songs.song import Song
 
 Editor = Callable[[Song, float], EditDecisionList]
+# Length of the fade-out of `truncate_and_fade`, s.
 FADE_OUT_S = 3.0
 
 
 def keep_all(song: Song, target_s: float) -> EditDecisionList:
-    """The whole song, whatever was asked for."""
+    """The whole song, whatever the target."""
     return edl_of(song, np.full(song.units.n_units, KEEP), target_duration_s=target_s, model={"name": "keep_all"})
 
 
@@ -50,10 +51,10 @@ def truncate_and_fade(song: Song, target_s: float) -> EditDecisionList:
 
 
 def one_cut(song: Song, target_s: float) -> EditDecisionList:
-    """Start and end with one bar-snapped cut between: of the cuts that hit the target, the one that sounds smoothest.
+    """One cut from bar to bar: of the cuts that meet the target, the one with the cheapest join.
 
-    A cut hits the target if it is within half a bar of it, or else if none comes nearer. Where the whole song is
-    nearest, it is kept.
+    A cut meets the target if the edit is within half a bar of it; if there is none, the cuts that come nearest count.
+    If the whole song is nearest, it is kept.
     """
     model: dict[str, object] = {"name": "one_cut"}
     n = song.units.n_units
@@ -76,12 +77,12 @@ def one_cut(song: Song, target_s: float) -> EditDecisionList:
 
 
 def dp_bars(song: Song, target_s: float) -> EditDecisionList:
-    """Dynamic-programming retargeting over the song's units, bars as a rule."""
+    """Dynamic-programming retargeting over the song's units, usually bars."""
     return edl_of(song, dp_unit_actions(song, target_s), target_duration_s=target_s, model={"name": "dp_bars"})
 
 
 def dp_beats(song: Song, target_s: float) -> EditDecisionList:
-    """Dynamic-programming retargeting over single beats; blind to bars."""
+    """Dynamic-programming retargeting over single beats, which ignores bars."""
     units = Units.beats(song.grid.n_beats)
     return EditDecisionList.from_unit_actions(
         retarget(song, units, target_s, DPWeights(), None),
@@ -96,7 +97,7 @@ def dp_beats(song: Song, target_s: float) -> EditDecisionList:
 
 
 def _random_action(repeats: int, u: int, n: int, move: bool, rng: np.random.Generator) -> int:
-    """The action id that plays unit `u` of `n` so many times, moved back a little if asked for and possible."""
+    """The action id that plays unit `u` of `n` `repeats` times, moved later at random if `move` is true."""
     if repeats != 1:
         return CUT if repeats == 0 else LOOP_2 + repeats - 2
     furthest = min(4, n - 2 - u)
@@ -108,15 +109,15 @@ def _random_action(repeats: int, u: int, n: int, move: bool, rng: np.random.Gene
 def random_unit_actions(
     song: Song, target_s: float, *, rng: np.random.Generator, loop_share: float = 0.02, reorder_share: float = 0.02
 ) -> np.ndarray:
-    """A random walk of keeping and cutting that can still meet the target at every step.
+    """A random walk that keeps and cuts runs of units and can still meet the target at every step.
 
-    Runs have a random mean length between 2 and 16 units. Units 0 and last are kept; a unit may be played more than
-    once or moved with the given probabilities, more often if the target is longer than what is left.
+    Runs have a random mean length between 2 and 16 units. The first and the last unit are kept; others are repeated or
+    moved with the given probabilities, and repeated more often if the rest of the song is too short for the target.
 
     Args:
         song: What to edit.
-        target_s: Duration asked for, s; met to 1.5 % and half a unit where that is possible.
-        rng: Source of all choices.
+        target_s: Requested duration, s; met to 1.5 % and half a unit if possible.
+        rng: Random generator.
         loop_share: Probability of repeating a kept unit.
         reorder_share: Probability of moving a kept unit by 1 to 4 units.
 
@@ -139,7 +140,7 @@ def random_unit_actions(
         after = heard + options * lengths[u]
         short = np.maximum(target_s - tolerance - (after + most_after), 0)
         over = np.maximum(after + least_after - (target_s + tolerance), 0)
-        # Where the target is out of reach, the options that stay nearest to it.
+        # If the target is out of reach, the options that stay nearest to it.
         options = options[short + over <= (short + over).min() + 1e-9]
         needed = float(np.clip((target_s - heard - lengths[-1]) / max(left[u] - lengths[-1], 1e-9), 0.02, 4.0))
         change = (1 - min(needed, 0.98)) / run if keeping else min(needed, 0.98) / run
@@ -169,12 +170,12 @@ def _edl(song: Song, target_s: float, weights: SearchWeights, name: str) -> Edit
 
 
 def search_acoustic(song: Song, target_s: float) -> EditDecisionList:
-    """The smoothest edit of one to three joins, blind to structure."""
+    """The smoothest edit of one to three joins, without regard to phrases."""
     return _edl(song, target_s, SearchWeights.acoustic(), "search_acoustic")
 
 
 def search_structure(song: Song, target_s: float) -> EditDecisionList:
-    """The edit of one to three joins that joins smoothly, keeps phrases whole and leaves out little."""
+    """The edit of one to three joins that is smooth, keeps phrases whole and covers most of the material."""
     return _edl(song, target_s, SearchWeights.full(), "search_structure")
 
 

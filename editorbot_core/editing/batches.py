@@ -1,4 +1,4 @@
-"""Padded batches of songs and of their edits, as learning sees them.
+"""Padded batches of songs and of their edits, the inputs of rewards and policies.
 
 Shapes: S songs, T beats of the longest song, U units of the longest song, n edits. Padding beats belong to no unit.
 """
@@ -14,6 +14,7 @@ from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.outlook import OutlookBatch, outlook_of, stack_outlooks
 from editorbot_core.songs.song import Song
 
+# Standardised features are clipped to this magnitude.
 FEATURE_LIMIT = 6.0
 
 
@@ -53,7 +54,7 @@ class SongBatch:
         phase: float32 (S, U, 4), probabilities of the unit's position mod 4 in its phrase.
         cluster: int64 (S, U), material of the unit, -1 in padding.
         duration: float32 (S,), s.
-        outlook: What joins and ways on cost; only a policy reads it, so a batch for other purposes may lack it.
+        outlook: Costs of joins and costs-to-go (`editing.outlook`); only policies use it, other batches may lack it.
     """
 
     features: torch.Tensor
@@ -134,13 +135,13 @@ def collate(songs: Sequence[Song]) -> SongBatch:
 
 @dataclass(frozen=True)
 class EditBatch:
-    """Edits of the songs of a batch: what every reward and every log-probability takes.
+    """Edits of the songs of a batch: the input of every reward and of a policy's log-probabilities.
 
     Attributes:
         songs: S songs.
         song_index: int64 (n,), the song each edit is of.
         actions: int64 (n, U), action ids per unit; padding units are ignored.
-        target_ratio: float32 (n,), asked-for duration over the song's duration.
+        target_ratio: float32 (n,), requested duration over the song's duration.
     """
 
     songs: SongBatch
@@ -149,7 +150,7 @@ class EditBatch:
     target_ratio: torch.Tensor
 
     def __post_init__(self) -> None:
-        """Check that the three tensors fit each other and the songs."""
+        """Check that the shapes of the three tensors fit each other and the songs."""
         n = len(self.song_index)
         if self.actions.shape != (n, self.songs.n_units) or self.target_ratio.shape != (n,):
             shape = (n, self.songs.n_units)
@@ -171,7 +172,13 @@ class EditBatch:
 
 
 def stack_actions(unit_actions: Sequence[np.ndarray], n_units: int) -> torch.Tensor:
-    """Action ids of several edits, each (n_units_i,), padded with CUT to int64 (n, n_units)."""
+    """Action ids of several edits, each (n_units_i,), padded with CUT (1) to int64 (n, n_units).
+
+    Examples:
+        >>> stack_actions([np.array([0, 2, 0]), np.array([0, 0])], n_units=4)
+        tensor([[0, 2, 0, 1],
+                [0, 0, 1, 1]])
+    """
     out = torch.ones((len(unit_actions), n_units), dtype=torch.int64)
     for i, row in enumerate(unit_actions):
         out[i, : len(row)] = torch.as_tensor(np.asarray(row, dtype=np.int64))

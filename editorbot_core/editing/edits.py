@@ -1,8 +1,8 @@
-"""Edits: what can be decided for a unit of beats, and the list of decisions that is an edit.
+"""Edits: the actions that can be chosen for a unit of beats, and the edit decision list.
 
-A *unit* is a run of beats that is decided as one: a bar by default. An action id is stored for every beat; all beats
-of a unit carry the same id. The *played order* is the sequence of units that the actions make. An
-`EditDecisionList` (EDL) holds the decisions and the segments of the source that a player needs, in output order;
+A *unit* is a run of beats with one action: a bar by default. An action id is stored for every beat; all beats of a
+unit have the same id. The *played order* is the sequence of units that results from the actions. An
+`EditDecisionList` (EDL) holds the actions and the segments of the source that a player needs, in output order;
 segments are half-open ranges `[start_s, end_s)` in seconds from the start of the source file.
 """
 
@@ -24,21 +24,22 @@ KEEP, CUT, LOOP_2, LOOP_3, LOOP_4, REORDER_1, REORDER_2, REORDER_3, REORDER_4 = 
 ACTION_NAMES = ("KEEP", "CUT", "LOOP_2", "LOOP_3", "LOOP_4", "REORDER_1", "REORDER_2", "REORDER_3", "REORDER_4")
 N_ACTIONS = len(ACTION_NAMES)
 
-# Times a unit is played under each action, and by how many units it is moved back.
+# How often each action plays a unit, and by how many units it moves the unit later.
 ACTION_REPEATS = (1, 0, 2, 3, 4, 1, 1, 1, 1)
 ACTION_SHIFTS = (0, 0, 0, 0, 0, 1, 2, 3, 4)
 
-# An edit meets its target if it misses it by no more than this share of it and this many median units.
+# An edit meets its target if its error is at most this share of the target plus this many median units.
 TOLERANCE_RATIO = 0.015
 TOLERANCE_UNITS = 0.5
 
-# Actions may lengthen a song only from here on: below it, repeats would have to be bought back with more cuts.
+# Units may be repeated only if the target is above this share of the song: below it, every repeat needs further cuts.
+# A unit is played at most `MAX_REPEATS` times.
 LOOP_RATIO = 0.95
 MAX_REPEATS = 4
 
 
 class PlayedOrder(NamedTuple):
-    """Units in the order they are heard.
+    """Units in the order in which they are played.
 
     Attributes:
         units: int64 (n, max_length), unit indices, -1 after the end.
@@ -60,7 +61,14 @@ def compile_actions(actions: torch.Tensor, unit_mask: torch.Tensor) -> PlayedOrd
         unit_mask: bool (n, n_units), False for padding.
 
     Raises:
-        ParameterError: If an id outside 0-8 stands where the mask is True.
+        ParameterError: If an id is outside 0-8 where the mask is True.
+
+    Examples:
+        Of five units, the second is cut, the third played twice, and the fourth moved behind the fifth:
+
+        >>> actions = torch.tensor([[KEEP, CUT, LOOP_2, REORDER_1, KEEP]])
+        >>> compile_actions(actions, unit_mask=torch.ones_like(actions, dtype=torch.bool))
+        PlayedOrder(units=tensor([[0, 2, 2, 4, 3]]), lengths=tensor([5]))
     """
     unknown = unit_mask & ((actions < 0) | (actions >= N_ACTIONS))
     if bool(unknown.any()):
@@ -84,7 +92,12 @@ def compile_actions(actions: torch.Tensor, unit_mask: torch.Tensor) -> PlayedOrd
 
 
 def played_units(actions: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The played order of one edit: action ids per unit (n_units,) to unit indices, int64."""
+    """The played order of one edit: action ids per unit (n_units,) to unit indices, int64.
+
+    Examples:
+        >>> played_units([KEEP, CUT, LOOP_2, KEEP])
+        array([0, 2, 2, 3])
+    """
     row = torch.as_tensor(np.asarray(actions, dtype=np.int64))[None]
     return compile_actions(row, torch.ones_like(row, dtype=torch.bool)).units[0].numpy()
 
@@ -119,6 +132,14 @@ def order_to_segments(order: np.ndarray, unit_bounds: np.ndarray) -> tuple[Segme
     Args:
         order: Unit indices in played order, int64 (n_played,).
         unit_bounds: Edges of the units, s, (n_units + 1,).
+
+    Examples:
+        Units of two seconds; the first two are one segment, since the second follows the first in the source:
+
+        >>> for segment in order_to_segments(np.array([0, 1, 3]), np.array([0.0, 2.0, 4.0, 6.0, 8.0])):
+        ...     print(segment.start_s, segment.end_s)
+        0.0 4.0
+        6.0 8.0
     """
     order = np.asarray(order, dtype=np.int64)
     if len(order) == 0:
@@ -135,15 +156,26 @@ class EditDecisionList:
 
     Attributes:
         track_id: Content id of the song.
-        source_path: Where the song was read from; data, never joined to a folder.
-        source_sha256: Digest of the file, or "" where there is no file.
+        source_path: Where the song was read from, as text; never joined to a folder.
+        source_sha256: Digest of the file, or "" if there is no file.
         grid: The beats of the source.
         units: How beats are grouped.
         actions: int64 (n_beats,), one id per beat, equal within a unit.
         segments: What a player needs, in output order.
-        target_duration_s: Length that was asked for, s.
-        model: Name and version of what made the edit.
+        target_duration_s: Requested length, s.
+        model: Name and version of the editor that made the edit.
         scores: Named scores of the edit.
+
+    Examples:
+        The middle of a song of four bars, cut out:
+
+        >>> grid = BeatGrid(np.arange(16) * 0.5, np.tile([1, 2, 3, 4], 4), duration=8.0)
+        >>> actions = np.array([KEEP, CUT, CUT, KEEP])
+        >>> edl = EditDecisionList.from_unit_actions(actions, grid=grid, units=Units.bars(grid))
+        >>> edl.duration_s, edl.actions.shape, edl.unit_actions
+        (4.0, (16,), array([0, 1, 1, 0]))
+        >>> [(segment.start_s, segment.end_s) for segment in edl.segments]
+        [(0.0, 2.0), (6.0, 8.0)]
     """
 
     track_id: str
@@ -186,7 +218,7 @@ class EditDecisionList:
         target_duration_s: float | None = None,
         model: Mapping[str, object] | None = None,
     ) -> "EditDecisionList":
-        """The EDL of action ids per unit (n_units,); without a target, the target is what the edit lasts."""
+        """The EDL of action ids per unit (n_units,); without a target, the target is the length of the edit."""
         segments = order_to_segments(played_units(actions), units.bounds(grid))
         if not segments:
             raise ParameterError("an edit must keep at least one unit")
@@ -258,7 +290,7 @@ def edl_of(
     target_duration_s: float,
     model: Mapping[str, object] | None = None,
 ) -> EditDecisionList:
-    """The EDL that action ids per unit (n_units,) make of `song`."""
+    """The EDL of `song` with the given action ids per unit, (n_units,)."""
     return EditDecisionList.from_unit_actions(
         unit_actions,
         grid=song.grid,

@@ -1,10 +1,10 @@
-"""What a join between two places of a song costs.
+"""Concatenation costs: the cost of a join between two places of a song.
 
-A *join* leaves the song at an *exit*, the beat or unit that would have followed, and goes on at an *entry* instead. Two
-sets of weights: `DPWeights` listens around the join and serves dynamic programming over all units; `SearchWeights`
-knows the structure as well and serves whatever weighs a few joins against each other; `editing.search` defines its
-terms. Costs are in units of the mean squared difference between two random places of the same song, so that one
-setting serves quiet and busy songs alike.
+A *join* leaves the song at an *exit*, the beat or unit that would have followed, and continues at an *entry* instead.
+There are two sets of weights: `DPWeights` compares the sound around the join and is used by dynamic programming over
+all units (`editing.retargeting`); `SearchWeights` also uses the structure, for the exhaustive search over few joins
+(`editing.search`, which defines its terms). The unit of cost is the mean squared difference between two random places
+of the same song, so that one setting serves quiet and busy songs alike.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _LEVEL = columns_of("level", "stem energy")
 
 @dataclass(frozen=True)
 class DPWeights:
-    """What a join costs. The default listens only; it knows neither bars nor phrases.
+    """Weights of the cost of a join. The default uses the sound only, neither bars nor phrases.
 
     Attributes:
         timbre: Weight of the MFCC difference.
@@ -42,11 +42,11 @@ class DPWeights:
         level: Weight of the difference in loudness, onset strength and stem energies.
         context_beats: Beats compared on either side of a join.
         jump: Cost of any join.
-        length: Cost per target of missing it within the tolerance, so a hundredth of it per percent.
-        bar_position: Cost of a join at which the place in the bar does not continue.
+        length: Cost of the length error as a share of the target, so a hundredth of it per percent.
+        bar_position: Cost of a join at which the position in the bar does not continue.
         phrase: Cost of a join away from phrase starts, by `Structure.phrase_start`.
-        phase: Cost of a join at which the place in the phrase mod 4 does not continue, by `Structure.phase`.
-        noise: Standard deviation of a log-normal disturbance of the join costs; needs an `rng`.
+        phase: Cost of a join at which the position mod 4 in the phrase does not continue, by `Structure.phase`.
+        noise: Standard deviation of the logarithm of a random factor of the sound term; needs an `rng`.
     """
 
     timbre: float = 1.0
@@ -61,7 +61,7 @@ class DPWeights:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check that every weight is a non-negative number and that something is listened to."""
+        """Check that every weight is a non-negative number and that some sound is compared."""
         values = [getattr(self, name) for name in self.__dataclass_fields__]
         if not np.isfinite(values).all() or min(values) < 0 or self.context_beats < 1:
             raise ParameterError(f"weights must be non-negative numbers and context_beats at least 1; got {self}")
@@ -88,23 +88,22 @@ class DPWeights:
 
 @dataclass(frozen=True)
 class SearchWeights:
-    """What an edit is charged for; see the module.
+    """Weights of the cost of an edit, whose terms `editing.search` defines.
 
     Attributes:
         context: Change of sound around a join.
         step: Percentile of the feature step at a join.
         harmony: Novelty of the change of harmony at a join.
-        bar_position: Place in the bar does not continue.
-        phase: Place mod 4 in the phrase does not continue.
+        bar_position: Position in the bar does not continue.
+        phase: Position mod 4 in the phrase does not continue.
         phrase: Exit or entry away from phrase starts.
         join: Every join.
-        length: Per target of missing it by more than `length_free`, so a hundredth of it per percent.
-        length_free: Share of the target that may be missed for nothing.
-        coverage: Clusters that are never half heard, as a share of all.
+        length: Length error beyond `length_free`, as a share of the target, so a hundredth of it per percent.
+        length_free: Length error that costs nothing, as a share of the target.
+        coverage: Share of the clusters of which no phrase is at least half played.
         context_beats: Beats compared on either side of a join.
-        sharpness: Power to which the odds of phrase starts and of places in the phrase are raised first. Of an edit it
-            matters whether its joins are at phrases or not; above 1, likely places count nearly as much as certain
-            ones and unlikely ones nearly nothing.
+        sharpness: Power to which the odds of phrase starts and of positions in the phrase are raised first. Above 1,
+            likely phrase starts count nearly as much as certain ones, and unlikely ones hardly at all.
     """
 
     context: float = 0.25
@@ -128,23 +127,23 @@ class SearchWeights:
 
     @property
     def worst_join(self) -> float:
-        """Cost of a join at which nothing fits, and of a start or an end that is not the song's own."""
+        """Cost of a join at which no term fits; also of a start or an end that is not the song's own."""
         terms = (self.context, self.step, self.harmony, self.bar_position, self.phase, self.phrase, self.join)
         return float(sum(terms))
 
     @classmethod
     def full(cls) -> "SearchWeights":
-        """Phrases first: what learned phrase starts are good enough for."""
+        """Phrases first; for structure that a trained model estimated."""
         return cls()
 
     @classmethod
     def light(cls) -> "SearchWeights":
-        """Structure decides between joins that sound about as smooth."""
+        """Smoothness first; structure decides between joins that are about equally smooth."""
         return cls(phase=0.375, phrase=0.25, coverage=0.25)
 
     @classmethod
     def acoustic(cls) -> "SearchWeights":
-        """Listens only: blind to phrases, phase and clusters."""
+        """Sound and bar position only, without phrases, phase and clusters."""
         return cls(phase=0.0, phrase=0.0, coverage=0.0)
 
     @classmethod
@@ -173,18 +172,18 @@ def _weighted_features(values: np.ndarray, weights: DPWeights) -> np.ndarray:
 
 
 def context_distances(values: np.ndarray, exits: np.ndarray, entries: np.ndarray, *, weights: DPWeights) -> np.ndarray:
-    """How much a listener would hear change at every join from `exits` to `entries`, float32 (n_exits, n_entries).
+    """Audible change at every join from `exits` to `entries`, float32 (n_exits, n_entries).
 
-    What is heard after the join is compared with what would have followed the exit, and what was heard before the join
-    with what precedes the entry in the source, beat by beat with weight falling as 1 / distance. The differences are
-    squared, so that two joins which can hardly be heard are cheaper than one that can. 1 is the mean of two random
-    places.
+    The beats after the join are compared with those that would have followed the exit, and the beats before the join
+    with those that precede the entry in the source; weights fall as 1 / distance from the join. Differences are
+    squared, so that two barely audible joins are cheaper than one clearly audible one. The mean over random places is
+    1.
 
     Args:
         values: Features, (n_beats, 121).
         exits: Beats that would have followed, int64 (n_exits,).
         entries: Beats that follow instead, int64 (n_entries,).
-        weights: Of timbre, harmony and level, and how many beats of context; the rest is not read.
+        weights: Only `timbre`, `harmony`, `level` and `context_beats` are used.
     """
     x = _weighted_features(values, weights)
     last_row = len(x) - 1
@@ -200,7 +199,7 @@ def context_distances(values: np.ndarray, exits: np.ndarray, entries: np.ndarray
 
 @numba.njit(cache=True)
 def _nearest_pair(before: np.ndarray, after: np.ndarray) -> np.ndarray:  # pragma: no cover - compiled
-    """Cheapest sum over k of before[i, k] + after[j, k], (n_i, n_j)."""
+    """Smallest sum before[i, k] + after[j, k] over k, (n_i, n_j)."""
     out = np.empty((len(before), len(after)), dtype=np.float32)
     for i in range(len(before)):
         for j in range(len(after)):
@@ -253,7 +252,7 @@ def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np
     lines = song.units.first_beats[1:]
     if not len(lines):
         return np.zeros((len(exits), len(entries)))
-    # Two pairs of independent beats differ by this in the mean.
+    # The mean distance of two pairs of independent beats.
     scale = 4 * float(((chroma - chroma.mean(0)) ** 2).sum(1).mean())
     before = squared_distances(chroma[np.maximum(exits - 1, 0)], chroma[lines - 1])
     after = squared_distances(chroma[entries], chroma[lines])
@@ -261,7 +260,14 @@ def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np
 
 
 def cost_of_joins(song: "Song", places: np.ndarray, weights: SearchWeights, *, harmony: bool = True) -> np.ndarray:
-    """Cost of every join between `places`, float64 (n_places, n_places): row the exit, column the entry, in units."""
+    """Cost of every join between `places`, float64 (n_places, n_places): exits in rows, entries in columns.
+
+    Args:
+        song: Features and structure.
+        places: Units at which edits may leave and enter the song, int64, rising.
+        weights: Weights of the terms.
+        harmony: False to leave out the harmony term, the slowest.
+    """
     beats = song.units.first_beats[places]
     cost = np.full((len(places), len(places)), weights.join)
     if weights.context > 0:
@@ -286,13 +292,13 @@ def cost_of_joins(song: "Song", places: np.ndarray, weights: SearchWeights, *, h
 
 
 def cheapest_join(cost: np.ndarray) -> np.ndarray:
-    """Cheapest join that leaves or enters at each place, forward and over at least a place, float64 (n_places,)."""
+    """Cost of the cheapest forward join that leaves or enters at each place, float64 (n_places,)."""
     forward = np.where(np.triu(np.ones(cost.shape, dtype=bool), 1), cost, np.inf)
     return np.minimum(forward.min(axis=0, initial=np.inf), forward.min(axis=1, initial=np.inf))
 
 
 def choose_places(song: "Song", weights: SearchWeights) -> np.ndarray:
-    """Units at which ranges may begin and end, int64, rising: all but the first, fewer in long songs."""
+    """Units at which removed ranges may begin and end, int64, rising: all but the first, fewer in long songs."""
     places = np.arange(1, song.units.n_units)
     if len(places) <= MAX_SEARCH_PLACES:
         return places

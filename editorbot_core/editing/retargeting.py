@@ -1,8 +1,8 @@
 """Music retargeting by dynamic programming: the cheapest path through the units of a song that lasts as long as asked.
 
-Playing on costs nothing, a *join* from unit `i` to unit `j != i + 1` costs what a listener would hear change (Schoedl
-et al. 2000, video textures; Wenner et al. 2013, scalable music). Costs are in units of the mean squared difference
-between two random places of the same song, so that one setting serves quiet and busy songs alike.
+Playing on is free; a *join* from unit `i` to unit `j != i + 1` has a concatenation cost, the audible change (Schoedl et
+al. 2000, video textures; Wenner et al. 2013, scalable music). The unit of cost is the mean squared difference between
+two random places of the same song, so that one setting serves quiet and busy songs alike.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ MAX_DP_PLACES = 1200
 # Fewest and most steps into which the target duration is divided; between them, four to a unit.
 DURATION_STEPS = (1000, 4000)
 
-# Cost per target of missing it by more than the tolerance: above that of any number of joins.
+# Cost of a length error beyond the tolerance, per target: above that of any number of joins.
 _OUT_OF_TOLERANCE = 1e6
 
 
@@ -38,9 +38,9 @@ def _cheapest_paths(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Dynamic programming over (place, steps of duration so far).
 
-    `cost[j, t]` is the cheapest way to have heard `t` steps with place `j` as the last; `heard[j, t]` is how long that
-    way really lasts, s, `before` the place played before `j` on it, and `repeats` how often `j` is played. Durations in
-    steps are differences of the rounded `edges`, so rounding does not add up along a run.
+    `cost[j, t]` is the cost of the cheapest path of `t` steps that ends with place `j`; `heard[j, t]` is its exact
+    duration, s, `before` the place played before `j` on it, and `repeats` how often `j` is played. Durations in
+    steps are differences of the rounded `edges`, so that rounding errors do not add up along a run.
     """
     n, n_steps = len(loop), n_target + slack + 1
     cost = np.full((n, n_steps), np.inf, dtype=np.float32)
@@ -53,7 +53,7 @@ def _cheapest_paths(
     for j in range(1, n):
         best = np.full(n_steps, np.inf, dtype=np.float32)
         origin = np.full(n_steps, -1, dtype=np.int32)
-        # What is left from place j on cannot make up for less than this.
+        # With fewer steps than this, the rest of the song is too short to reach the target.
         low = 0 if max_repeats > 1 else max(0, n_target - slack - (edges[n] - edges[j]))
         for i in range(j):
             step = jump[i, j]
@@ -101,7 +101,7 @@ def retarget(
     edges = np.round(bounds / reach_s * n_target).astype(np.int64)
     lengths = np.diff(edges)
     with_loops = target_s > LOOP_RATIO * song.duration
-    # Wide enough for one unit more or less, and for what rounding adds up to over many repeats.
+    # Wide enough for one unit more or less, and for the rounding errors of many repeats.
     slack = int(max(lengths.max(), lengths[0] + lengths[-1] - n_target, n_target // 10 if with_loops else 0)) + 1
     cost, heard, before, repeats = _cheapest_paths(
         np.ascontiguousarray(costs.jump[np.ix_(lasts, firsts)]),
@@ -137,8 +137,8 @@ def dp_unit_actions(
 
     Args:
         song: What to edit.
-        target_s: Duration asked for, s. Out of reach, the nearest duration within reach is taken.
-        weights: What a join costs; the default listens only.
+        target_s: Requested duration, s; if it is out of reach, the edit gets as near as it can.
+        weights: Costs of joins; the default uses the sound only.
         rng: Needed if `weights.noise` is not 0.
 
     Returns:
@@ -148,7 +148,7 @@ def dp_unit_actions(
 
 
 class JoinCosts(NamedTuple):
-    """What joins between the units of a song cost.
+    """Concatenation costs between the units of a song.
 
     Attributes:
         jump: float32 (n_units, n_units), cost of playing unit `j` after unit `i`; 0 where `j = i + 1`.
@@ -160,16 +160,16 @@ class JoinCosts(NamedTuple):
 
 
 def join_costs(song: "Song", units: Units, *, weights: DPWeights, rng: np.random.Generator | None = None) -> JoinCosts:
-    """Cost of every join between `units` of `song`: what the listener hears change, and what `weights` add to it.
+    """Cost of every join between `units` of `song`: the audible change, and the terms that `weights` add to it.
 
     Args:
         song: Features and structure.
         units: Any grouping of the song's beats; structure terms are read at the song's own unit of each beat.
-        weights: What counts.
-        rng: Source of the disturbance, needed if `weights.noise` is not 0.
+        weights: Weights of the terms.
+        rng: Generator of the noise, needed if `weights.noise` is not 0.
     """
     entry = units.first_beats
-    # The beat that would have followed each unit; after the last unit the song stays at its last beat.
+    # The beat that follows each unit in the source; for the last unit, the last beat.
     follow = np.append(entry[1:], song.grid.n_beats - 1)
     jump = context_distances(song.features.values, follow, entry, weights=weights)
     if weights.noise > 0:

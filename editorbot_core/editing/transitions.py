@@ -1,9 +1,9 @@
-"""The joins of an edit in tensors, which every reward looks at.
+"""Transitions of the played order and the joins among them, as tensors for rewards and policies.
 
 Shapes: S songs, U units of the longest song, n edits.
 
 A *join* is a place where playback leaves the order of the source: after unit `x` comes unit `e` and `e != x + 1`. It is
-described by two *bounds*, instants between units: bound `k` stands before unit `k`, and bound `n_units` is the end of
+described by two *bounds*, instants between units: bound `k` is the start of unit `k`, and bound `n_units` is the end of
 the song. Playback leaves the source at bound `x + 1` and enters it again at bound `e`.
 """
 
@@ -17,18 +17,18 @@ from editorbot_core.editing.edits import ACTION_REPEATS, ACTION_SHIFTS, CUT
 
 @dataclass(frozen=True)
 class Transitions:
-    """What follows what in the edits, in tensors whose shapes depend on nothing but the shape of the input.
+    """The transitions of n edits, in tensors whose shapes depend only on the shape of the input.
 
-    Every unit that is played and has a successor in the played order takes one slot; slots are in played order.
+    Slots are the units in played order, cut units included; a slot is empty if its unit is cut or played last.
 
     Attributes:
         exit_bound: int64 (n, U), bound at which playback leaves the slot's unit: the unit + 1.
-        entry_bound: int64 (n, U), bound at which it goes on: the next unit played.
+        entry_bound: int64 (n, U), bound at which it continues: the next unit played; undefined in empty slots.
         is_join: bool (n, U), True where the two differ; False in empty slots.
         repeats: int64 (n, U), times unit u is played, in the order of the source.
         first: int64 (n,), unit played first; 0 where nothing is played.
         last: int64 (n,), unit played last; 0 where nothing is played.
-        any_played: bool (n,).
+        any_played: bool (n,), whether the edit plays any unit.
     """
 
     exit_bound: torch.Tensor
@@ -41,7 +41,7 @@ class Transitions:
 
     @property
     def extra_plays(self) -> torch.Tensor:
-        """Joins of a unit with itself that its loop makes, int64 (n, U), in the order of the source."""
+        """Joins of a unit with itself, made by LOOP actions, int64 (n, U), in the order of the source."""
         return (self.repeats - 1).clamp(min=0)
 
     @property
@@ -56,6 +56,17 @@ def transitions(actions: torch.Tensor, unit_mask: torch.Tensor) -> Transitions:
     Args:
         actions: int64 (n, U), ids 0-8; ids of padding units are ignored.
         unit_mask: bool (n, U), False for padding.
+
+    Examples:
+        The middle two of four units are cut: one join, from bound 1 to bound 3.
+
+        >>> from editorbot_core.editing.edits import KEEP
+        >>> actions = torch.tensor([[KEEP, CUT, CUT, KEEP]])
+        >>> moves = transitions(actions, torch.ones_like(actions, dtype=torch.bool))
+        >>> moves.is_join, moves.n_joins
+        (tensor([[ True, False, False, False]]), tensor([1]))
+        >>> int(moves.exit_bound[0, 0]), int(moves.entry_bound[0, 0])
+        (1, 3)
     """
     actions = actions.where(unit_mask, torch.full_like(actions, CUT))
     repeats = torch.tensor(ACTION_REPEATS, device=actions.device)[actions]
@@ -93,7 +104,7 @@ class JoinList(NamedTuple):
         edit: int64 (j,), the edit each join belongs to.
         exit_bound: int64 (j,).
         entry_bound: int64 (j,).
-        times: float32 (j,), how often the join is heard (a unit looped x4 makes the same join three times).
+        times: float32 (j,), how often the join is played (a unit that is played four times makes the same join thrice).
         is_loop: bool (j,), True where a unit is joined to itself.
     """
 
@@ -105,7 +116,17 @@ class JoinList(NamedTuple):
 
 
 def join_list(moves: Transitions) -> JoinList:
-    """Only the joins that exist: few beside n x U, so everything costly is computed on this list."""
+    """The joins that exist; costly features are computed on this list, since n x U slots hold few joins.
+
+    Examples:
+        A unit that is played three times is joined to itself twice:
+
+        >>> from editorbot_core.editing.edits import KEEP, LOOP_3
+        >>> actions = torch.tensor([[KEEP, LOOP_3, KEEP]])
+        >>> joins = join_list(transitions(actions, torch.ones_like(actions, dtype=torch.bool)))
+        >>> joins.exit_bound, joins.entry_bound, joins.times
+        (tensor([2]), tensor([1]), tensor([2.]))
+    """
     edit, slot = moves.is_join.nonzero(as_tuple=True)
     looped, unit = (moves.repeats > 1).nonzero(as_tuple=True)
     return JoinList(
@@ -118,7 +139,7 @@ def join_list(moves: Transitions) -> JoinList:
 
 
 def all_slots(moves: Transitions) -> JoinList:
-    """Every possible join, two per unit and edit, `times` 0 where there is none: the same sums in fixed shapes."""
+    """Every possible join, two per unit and edit, with `times` 0 where there is none: fixed shapes, the same sums."""
     n, n_units = moves.repeats.shape
     unit = torch.arange(n_units, device=moves.repeats.device).expand(n, n_units)
     edit = torch.arange(n, device=moves.repeats.device)[:, None].expand(n, n_units)
@@ -133,6 +154,6 @@ def all_slots(moves: Transitions) -> JoinList:
 
 
 def sum_by_edit(values: torch.Tensor, joins: JoinList, n_edits: int) -> torch.Tensor:
-    """Sums over the joins of every edit: (j, c) to (n_edits, c), each join as often as it is heard."""
+    """Sums over the joins of every edit: (j, c) to (n_edits, c), each join as often as it is played."""
     totals = torch.zeros((n_edits, values.shape[1]), dtype=values.dtype, device=values.device)
     return totals.index_add(0, joins.edit, values * joins.times[:, None])

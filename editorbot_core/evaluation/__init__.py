@@ -1,4 +1,4 @@
-"""Evaluation: metrics of an edit, comparison of editors, and the report. `__main__` is the command.
+"""Evaluation: metrics of an edit, comparison of editors, reports. `__main__` is the command.
 
 Public: `edit_metrics` (`metrics`), `evaluate`, `Evaluation` (`evaluate`), `paired_gain` (`comparison`),
 `write_evaluation` (`report`).

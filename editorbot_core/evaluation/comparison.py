@@ -1,6 +1,7 @@
 """Comparison of editors song by song: paired bootstrap over songs (Efron 1979).
 
-Songs differ more than editors do, so differences are taken per song, and songs are resampled.
+Songs differ more than editors do, so differences are taken per song and songs are resampled. Qualities are points of
+100; intervals are 95 % percentile intervals.
 """
 
 from typing import NamedTuple
@@ -21,7 +22,7 @@ class WinRate(NamedTuple):
     Attributes:
         share: Share of songs won, ties counting half.
         low: Lower end of the 95 % bootstrap interval.
-        high: Upper end.
+        high: Its upper end.
         n_songs: Songs compared.
     """
 
@@ -82,7 +83,7 @@ class Gain(NamedTuple):
 
     Attributes:
         mean: Mean difference in quality over songs, points of 100.
-        probability: Share of resamples of the songs in which it is positive, ties counting half.
+        probability: Share of resamples of the songs in which the mean is positive, ties counting half.
         n_songs: Songs compared.
     """
 
@@ -95,13 +96,29 @@ def paired_gain(rows: pd.DataFrame, challenger: str, opponent: str, *, seed: int
     """Paired bootstrap over songs (Efron 1979) of the difference in quality.
 
     Args:
-        rows: An `Evaluation`'s rows: `track_id`, `editor`, `quality`.
+        rows: Rows of an `Evaluation`, with columns `track_id`, `editor`, `quality`.
         challenger: Name of one editor.
         opponent: Name of the other.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
         ParameterError: If one of them was not evaluated.
+
+    Examples:
+        Better by 20 points in one song, by 5 in the other, and so in every resample of the two:
+
+        >>> rows = pd.DataFrame(
+        ...     {
+        ...         "track_id": ["a", "b", "a", "b"],
+        ...         "editor": ["new", "new", "old", "old"],
+        ...         "quality": [80.0, 70.0, 60.0, 65.0],
+        ...     }
+        ... )
+        >>> gain = paired_gain(rows, "new", "old")
+        >>> gain
+        Gain(mean=12.5, probability=1.0, n_songs=2)
+        >>> is_better(gain, min_gain=5.0, min_probability=0.9)
+        True
     """
     per_song = rows.pivot_table(index="track_id", columns="editor", values="quality", aggfunc="mean")
     missing = [name for name in (challenger, opponent) if name not in per_song]
@@ -115,5 +132,5 @@ def paired_gain(rows: pd.DataFrame, challenger: str, opponent: str, *, seed: int
 
 
 def is_better(gain: Gain, *, min_gain: float, min_probability: float) -> bool:
-    """Whether the gain is more than `min_gain` points, with at least `min_probability`."""
+    """Whether the gain is above `min_gain` points and its probability is at least `min_probability`."""
     return gain.mean > min_gain and gain.probability >= min_probability

@@ -1,9 +1,9 @@
-"""Evaluation: editors against each other on the same songs and targets.
+"""Evaluation of editors on the same songs and targets.
 
-Every editor edits every song at every target ratio; a row holds the metrics of one edit (`metrics.py` defines them).
-Editors are compared song by song, since songs differ more than editors do: `wins` is the share of songs whose mean
-quality over the targets is higher, ties counting half, with a bootstrap interval over songs. An editor that raises
-fails the evaluation; nothing is left out and nothing is scored 0 instead.
+Every editor edits every song at every target ratio; a row holds the metrics of one edit (`evaluation.metrics`). Editors
+are compared song by song, since songs differ more than editors do: `wins` is the share of songs with the higher mean
+quality over the targets, ties counting half, with a bootstrap interval over songs. If an editor raises, the evaluation
+fails: no edit is left out or scored 0.
 
     python -m editorbot_core.evaluation --checkpoint models/policy_best.pt --test_dir ./test_audio/
 """
@@ -46,12 +46,12 @@ SUMMARY_COLUMNS: dict[str, tuple[str, float, int]] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         rows: A row per song x ratio x editor: `track_id`, `target_ratio`, `editor` and the fields of `EditMetrics`;
             what does not apply is NaN: a share of joins where there are none, clicks where nothing was rendered.
-        editors: Names, in the order given.
+        editors: Names of the editors, in the order given.
     """
 
     rows: pd.DataFrame
@@ -83,13 +83,13 @@ class Evaluation:
         return bootstrap_mean(self.per_song("quality")[editor].to_numpy(), seed=seed)
 
     def metrics(self, editor: str, *, prefix: str = "") -> dict[str, float]:
-        """The summary of one editor as flat metric names, without those that do not apply to any edit."""
+        """The summary of one editor by metric name, without metrics that apply to none of its edits."""
         self._check(editor)
         values = dict(zip(SUMMARY_COLUMNS, self.table().loc[editor].to_numpy(dtype=float), strict=True))
         return {f"{prefix}{name}": float(value) for name, value in values.items() if np.isfinite(value)}
 
     def text(self) -> str:
-        """The summary as a table to print, and which reference the edits were judged by."""
+        """The summary as a table to print, with a line about the songs and the reference."""
         table = self.table()
         shown = [name for name in SUMMARY_COLUMNS if table[name].notna().any()]
         heads = [SUMMARY_COLUMNS[name][0] for name in shown]
@@ -132,7 +132,7 @@ _REFERENCES = {"annotation": "annotation", "estimated": "estimated beats and str
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON holds it: NaN becomes null, NumPy numbers Python numbers."""
+    """`value` for JSON: NaN becomes None, NumPy numbers become Python numbers."""
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
@@ -143,7 +143,11 @@ def _cell(value: float, factor: float, decimals: int) -> str:
 
 
 def validate(editors: Mapping[str, Editor], songs: Sequence[Song], ratios: Sequence[float]) -> None:
-    """Check that there is something to evaluate and that songs are told apart by their ids."""
+    """Check that there is something to evaluate and that songs and ratios are distinct.
+
+    Raises:
+        ParameterError: If not.
+    """
     if not editors or not songs or not ratios:
         raise ParameterError(f"need editors, songs and ratios; got {len(editors)}, {len(songs)} and {len(ratios)}")
     if any(not np.isfinite(ratio) or not 0 < ratio <= 4 for ratio in ratios):
@@ -167,8 +171,8 @@ def evaluate(
         editors: Name to editor.
         songs: Songs, each once.
         ratios: Targets as shares of each song's length.
-        rendered: Also render every edit from the song's file, as listeners hear it, and count clicks; slower.
-        progress: Called per song.
+        rendered: Also render every edit from the song's file and count clicks; slower.
+        progress: Called as progress("evaluate", done, total) for every song.
 
     Raises:
         ParameterError: If there is nothing to evaluate.

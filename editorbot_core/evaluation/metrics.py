@@ -1,13 +1,13 @@
-"""Metrics of one edit: what it is judged by.
+"""Metrics of one edit.
 
 Conventions
-    The reference comes first: the beats, bar positions and phrases that a person annotated, or, where there are none,
-    the estimated grid and structure, and the result says which (`reference`). A *join* is an instant of the edit at
-    which the source does not play on: the *exit* is the instant of the source where the part before the join ends, the
-    *entry* the one where the part after it begins. Exits and entries are mapped to the nearest reference beat by time;
-    further away than 70 ms they are on no beat, and nothing continues there. A *seam* is a join, a start that is not
-    the song's start, or an end that is not its end. Shares are in [0, 1]; a share of no joins is None. No reward
-    contains any of these quantities.
+    The reference comes first: the annotated beats, bar positions and phrases, or, without an annotation, the estimated
+    grid and structure; the result says which (`reference`). A *join* is a time of the edit at which the source does not
+    play on: its *exit* is the time in the source at which the part before the join ends, its *entry* the time at which
+    the part after it begins, both in s. Exits and entries are mapped to the nearest reference beat; if none is within
+    70 ms, neither the bar nor the phrase continues there. A *seam* is a join, a start that is not the song's start, or
+    an end that is not its end. Shares are in [0, 1]; a share of no joins is None. No reward contains any of these
+    quantities, but the cost that `editing.search` minimises contains the percentile of the feature step.
 
 Quality
     `quality` is 100 x duration factor x weighted mean of the terms in `QUALITY_WEIGHTS`. The duration factor is 1 up to
@@ -15,8 +15,8 @@ Quality
     continues, four-bar position continues, phrase boundary on both sides, and smoothness, which is 1 for a feature step
     up to the 90th percentile of the song's own steps and falls linearly to 0 at the largest of them. A start or end
     that is not the song's own counts 0 in all four, except that an end at a phrase end counts for the phrase term. An
-    edit without seams has 1 in all four. Coverage counts as it is. Joins per minute count 1 up to 2 and fall linearly
-    to 0 at 20. Terms that cannot be computed (smoothness without features) are left out of the mean.
+    edit without seams has 1 in all four. Coverage is taken unchanged. The term of joins per minute is 1 up to 2 joins
+    and falls linearly to 0 at 20. Terms that cannot be computed (smoothness without features) are left out of the mean.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ ROUGH_FROM_PERCENTILE = 0.9
 
 
 class Joins(NamedTuple):
-    """Where the source does not play on, in seconds of the source.
+    """The joins of an edit, in seconds from the start of the source.
 
     Attributes:
         exits: float64 (n_joins,).
@@ -69,7 +69,7 @@ class Joins(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What an edit is judged against.
+    """The truth, or the estimate, that an edit is judged against.
 
     Attributes:
         grid: Beats and bar positions.
@@ -94,15 +94,15 @@ class EditMetrics:
         bar_position_continues: Share of joins at which beat k of a bar is followed by beat k + 1.
         four_bar_continues: Share of joins at which the beat and the bar's place mod 4 in its phrase continue.
         phrase_both_sides: Share of joins that leave at a phrase end and enter at a phrase start.
-        step_percentile: Mean over the joins of the feature step's percentile within the song's own steps.
-        smoothness: Mean over the joins of the smoothness that the module describes.
+        step_percentile: Mean over the joins of the feature step's percentile among the song's own steps, in [0, 1].
+        smoothness: Mean over the joins of `smoothness`.
         start_kept: Whether the edit starts as the song does.
         end_kept: Whether the edit ends as the song does.
-        coverage: Share of section labels of which an occurrence is heard to at least half.
-        length_error: Distance from the target over the target.
-        duration_s: Length of the edit.
-        clicks: Joins at which the waveform breaks, None if nothing was rendered.
-        quality: 0-100, see the module.
+        coverage: Share of the section labels with an occurrence of which at least half is played.
+        length_error: Absolute error of the length over the target length.
+        duration_s: Length of the edit, s.
+        clicks: Joins at which the waveform is discontinuous; None if nothing was rendered.
+        quality: In [0, 100], defined in the docstring of the module.
     """
 
     reference: str
@@ -141,19 +141,19 @@ def validate(edl: EditDecisionList, reference: Reference) -> None:
 
 
 def annotated_reference(annotation: Annotation) -> Reference:
-    """The reference that a person wrote down."""
+    """The reference of an annotation."""
     sections = tuple(rows for rows in (annotation.sections, annotation.sections_alt) if rows)
     return Reference(annotation.grid, sections, "annotation")
 
 
 def estimated_reference(song: Song) -> Reference:
-    """The song's own estimates as reference: a phrase starts where it is likelier than not, or the material changes."""
+    """The song's own estimates as reference: phrases start where that is likely (0.5) or the material changes."""
     structure = song.structure
     starts = (structure.phrase_start >= 0.5) | (np.diff(structure.cluster, prepend=-1) != 0)
     starts[0] = True
     first = np.flatnonzero(starts)
     bounds = song.units.bounds(song.grid)
-    # A phrase starts on its beat; the lead-in before the first beat belongs to the unit but not to the phrase.
+    # A phrase starts on its first beat: the lead-in belongs to the first unit but not to the first phrase.
     at = song.grid.times[song.units.first_beats[first]]
     ends = np.append(at[1:], bounds[-1])
     sections = tuple(
@@ -164,14 +164,25 @@ def estimated_reference(song: Song) -> Reference:
 
 
 def find_joins(segments: Sequence[Segment]) -> Joins:
-    """Exits and entries of the joins of an edit."""
+    """Exits and entries of the joins of an edit.
+
+    Examples:
+        >>> find_joins([Segment(0.0, 4.0), Segment(4.0, 6.0), Segment(12.0, 16.0)])
+        Joins(exits=array([6.]), entries=array([12.]))
+    """
     pairs = [(a.end_s, b.start_s) for a, b in pairwise(segments) if abs(b.start_s - a.end_s) > 1e-6]
     both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return Joins(both[:, 0], both[:, 1])
 
 
 def nearest_beats(reference_grid: BeatGrid, times_s: np.ndarray) -> np.ndarray:
-    """Index of the reference beat within 70 ms of each instant, or -1, int64 (n,)."""
+    """Index of the reference beat within 70 ms of each time, or -1, int64 (n,).
+
+    Examples:
+        >>> grid = BeatGrid(np.array([0.5, 1.0, 1.5]), np.array([1, 2, 3]), duration=2.0)
+        >>> nearest_beats(grid, np.array([0.52, 0.8, 1.45]))
+        array([ 0, -1,  2])
+    """
     times = reference_grid.times
     after = np.clip(np.searchsorted(times, times_s), 0, len(times) - 1)
     before = np.maximum(after - 1, 0)
@@ -205,9 +216,9 @@ def _bars_in_phrase(grid: BeatGrid, sections: Sequence[Section]) -> np.ndarray:
 
 
 def four_bar_continues(reference: Reference, joins: Joins) -> np.ndarray:
-    """Whether the bar position continues and the bar's place mod 4 in its phrase too, for either annotator.
+    """Whether the bar position and the bar's position mod 4 in its phrase continue, for either annotator.
 
-    The place expected after an exit is that of the beat which would have followed, bool (n_joins,).
+    Bool (n_joins,). The position expected after an exit is that of the beat that would have followed.
     """
     exits, entries = (nearest_beats(reference.grid, times) for times in joins)
     agree = np.zeros(len(exits), dtype=bool)
@@ -226,9 +237,9 @@ def _half_beat(grid: BeatGrid) -> float:
 
 
 def phrase_both_sides(reference: Reference, joins: Joins) -> np.ndarray:
-    """Whether, for one of the annotators, a phrase ends at the exit and one starts at the entry, bool (n_joins,).
+    """Whether a phrase ends at the exit and a phrase starts at the entry, for either annotator, bool (n_joins,).
 
-    Both within half a beat.
+    Both to within half a beat.
     """
     tolerance_s = _half_beat(reference.grid)
     agree = np.zeros(len(joins.exits), dtype=bool)
@@ -254,7 +265,12 @@ def percentiles_at_joins(features: BeatFeatures, joins: Joins) -> np.ndarray:
 
 
 def smoothness(percentiles: np.ndarray) -> np.ndarray:
-    """1 up to the 90th percentile of the song's own steps, falling to 0 at the largest, (n_joins,)."""
+    """1 up to the 90th percentile of the song's own steps, falling linearly to 0 at the largest, (n_joins,).
+
+    Examples:
+        >>> smoothness(np.array([0.2, 0.9, 0.95, 1.0])).round(2)
+        array([1. , 1. , 0.5, 0. ])
+    """
     return 1.0 - np.clip((percentiles - ROUGH_FROM_PERCENTILE) / (1.0 - ROUGH_FROM_PERCENTILE), 0.0, 1.0)
 
 
@@ -269,11 +285,20 @@ def end_kept(segments: Sequence[Segment], duration_s: float) -> bool:
 
 
 def coverage(reference: Reference, segments: Sequence[Segment]) -> float:
-    """Share of the first annotator's labels of which at least half of one occurrence is heard."""
+    """Share of the first annotator's labels with an occurrence of which at least half is played.
+
+    Examples:
+        Half of the first phrase is enough, a quarter of the second is not:
+
+        >>> grid = BeatGrid(np.arange(0.0, 16.0, 0.5), np.tile([1, 2, 3, 4], 8), duration=16.0)
+        >>> reference = Reference(grid, ((Section(0.0, 8.0, "A"), Section(8.0, 16.0, "B")),), "annotation")
+        >>> coverage(reference, [Segment(0.0, 4.0), Segment(14.0, 16.0)])
+        0.5
+    """
     starts = np.array([segment.start_s for segment in segments])
     order = np.argsort(starts)
     starts, ends = starts[order], np.array([segment.end_s for segment in segments])[order]
-    # What was heard already is not counted twice.
+    # Parts that are played twice count once.
     starts = np.maximum(starts, np.maximum.accumulate(np.append(0.0, ends[:-1])))
     heard: dict[str, bool] = {}
     for section in reference.sections[0]:
@@ -284,7 +309,7 @@ def coverage(reference: Reference, segments: Sequence[Segment]) -> float:
 
 
 def length_error(edl: EditDecisionList) -> float:
-    """Distance of the edit's duration from its target, over the target."""
+    """Absolute difference of the edit's duration and its target, over the target."""
     return abs(edl.duration_s - edl.target_duration_s) / edl.target_duration_s
 
 
@@ -297,7 +322,7 @@ def quality(metrics: EditMetrics, *, end_on_phrase: bool) -> float:
     """The quality of an edit with these metrics, 0-100; defined in the module's docstring.
 
     Args:
-        metrics: All other metrics; its `quality` is not read.
+        metrics: All other metrics; the field `quality` is ignored.
         end_on_phrase: Whether the last segment ends at a phrase end.
     """
     n_false_ends = (not metrics.start_kept) + (not metrics.end_kept)
@@ -329,12 +354,29 @@ def edit_metrics(
 
     Args:
         edl: The edit.
-        reference: The song, judged by its annotation if it has one and by its estimates otherwise; or an annotation.
-        features: The song's features, for the feature step at joins; taken from the song if that is given.
-        rendered: The edit's audio, for clicks.
+        reference: The song, whose annotation is used if it has one and whose estimates otherwise; or an annotation.
+        features: The song's features, for the feature step at joins; by default those of the song, if it is given.
+        rendered: The edit's audio, to count clicks in.
 
     Raises:
         ParameterError: If the edit and the reference are not of one song.
+
+    Examples:
+        Eight bars, two phrases of four; the edit skips from the third bar of A to the third bar of B. Bars and four-bar
+        positions continue and half of every phrase is played, but the join is in the middle of both phrases.
+
+        >>> from editorbot_core.analysis.beats.grid import Units
+        >>> grid = BeatGrid(np.arange(0.0, 16.0, 0.5), np.tile([1, 2, 3, 4], 8), duration=16.0)
+        >>> truth = Annotation("song", grid, (Section(0.0, 8.0, "A"), Section(8.0, 16.0, "B")))
+        >>> keep, cut = 0, 1
+        >>> edl = EditDecisionList.from_unit_actions(
+        ...     np.array([keep, keep, cut, cut, cut, cut, keep, keep]), grid=grid, units=Units.bars(grid)
+        ... )
+        >>> metrics = edit_metrics(edl, truth)
+        >>> metrics.bar_position_continues, metrics.four_bar_continues, metrics.phrase_both_sides, metrics.coverage
+        (1.0, 1.0, 0.0, 1.0)
+        >>> metrics.joins_per_minute, round(metrics.quality, 1)
+        (7.5, 83.7)
     """
     if isinstance(reference, Song):
         features = reference.features if features is None else features

@@ -1,4 +1,4 @@
-"""Figures of evaluations: Matplotlib objects without any global state, and how they are saved."""
+"""Figures of training and evaluation, as Matplotlib objects without global state."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from editorbot_core.base.files import atomic_path
 
 
 def curves(history: Iterable[Mapping[str, Any]], panels: Mapping[str, Sequence[str]]) -> "Figure":
-    """Metrics over steps, a panel per group of names.
+    """Training curves: metrics over steps, a panel per group of names.
 
     Args:
         history: Records with `step` and `metrics`.
@@ -39,7 +39,7 @@ def curves(history: Iterable[Mapping[str, Any]], panels: Mapping[str, Sequence[s
 
 DPI = 100
 
-# The last row is what is judged, the others what it is judged against.
+# Colours of the last row, which is the editor being judged, and of the others.
 _STRONG, _PALE = "#0072b2", "#9ab8c9"
 
 
@@ -84,10 +84,10 @@ def shares_figure(shares: np.ndarray, *, rows: Sequence[str], columns: Sequence[
     """A table of percentages, its cells shaded by value.
 
     Args:
-        shares: Values in [0, 1], (n_rows, n_columns); the cells of NaN stay empty.
+        shares: Values in [0, 1], (n_rows, n_columns); NaN leaves a cell empty.
         rows: Names of the rows.
         columns: Names of the columns.
-        title: Stands above the table.
+        title: Title above the table.
     """
     figure, axes = _figure(2.0 + 0.85 * len(columns), 1.3 + 0.38 * len(rows))
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")

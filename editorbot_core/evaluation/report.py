@@ -11,7 +11,7 @@ from editorbot_core.evaluation.plots import quality_figure, save_figure, shares_
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """All figures of an evaluation by name: `quality`, `profile` (every share an edit is judged by) and `wins`."""
+    """All figures of an evaluation by name: `quality`, `profile` (all metrics that are shares) and `wins`."""
     names = list(evaluation.editors)
     per_song = evaluation.per_song("quality")
     wins = np.array([[evaluation.wins(a, b).share if a != b else np.nan for b in names] for a in names])
