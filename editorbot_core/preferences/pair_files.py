@@ -1,7 +1,7 @@
 """Pairs of edits in files: JSON for the rating page, a table for the pipeline.
 
-The pipeline asset `edit_pairs` writes one JSON file of schema `editorbot.edit_pairs/1`; the rating page reads it and
-notices when it is replaced.
+The pipeline asset `edit_pairs` writes one JSON file of schema `editorbot.edit_pairs/1`; the rating page reads it, and
+reads it again when it is replaced.
 """
 
 import json
@@ -26,7 +26,7 @@ _KEYS = {"pair_id", "a", "b", "origin", "priority"}
 
 @dataclass(frozen=True)
 class QueuedPair:
-    """A pair that waits.
+    """A pair that waits to be rated.
 
     Attributes:
         pair: The two edits of one song with one target.
@@ -37,7 +37,7 @@ class QueuedPair:
     priority: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check that the pair can be compared: one song, one target, two edits that sound different."""
+        """Check that the pair can be compared: one song, and edits that play different segments."""
         a, b = self.pair.a, self.pair.b
         if not np.isfinite(self.priority):
             raise ParameterError(f"pair {self.pair.pair_id}: priority must be finite; got {self.priority}")
@@ -48,7 +48,7 @@ class QueuedPair:
 
 
 def pairs_path(home: Path) -> Path:
-    """Where the pipeline leaves the pairs and the rating page looks for them."""
+    """Path of the file through which the pipeline hands pairs to the rating page."""
     return home / "pairs" / "edit_pairs.json"
 
 
@@ -57,8 +57,8 @@ def write_pairs(path: Path | str, pairs: Sequence[EditPair], *, priorities: Sequ
 
     Args:
         path: The JSON file; see `pairs_path`.
-        pairs: At most 10,000, with ids of their own.
-        priorities: One finite number per pair; all equal (the order of `pairs` counts) if not given.
+        pairs: At most 10,000, with distinct ids.
+        priorities: One finite number per pair; if None, all are equal and the order of `pairs` counts.
 
     Raises:
         ParameterError: If there are too many, an id occurs twice, or a pair cannot be compared.
@@ -133,7 +133,7 @@ def _check_unique(pairs: Iterable[QueuedPair]) -> None:
 
 
 def pairs_table(pairs: "list[EditPair]", part: str) -> pd.DataFrame:
-    """A row per pair; the two edits as JSON."""
+    """A row per pair, with the two edits as JSON and the part of the song, `train` or `eval`."""
     from editorbot_core.editing.interchange import edl_to_dict
 
     return pd.DataFrame(
@@ -153,7 +153,7 @@ def pairs_table(pairs: "list[EditPair]", part: str) -> pd.DataFrame:
 
 
 def pairs_of(table: pd.DataFrame) -> "list[EditPair]":
-    """The pairs of a table that `pairs_table` made."""
+    """The pairs in a table of `pairs_table`."""
     from editorbot_core.editing.interchange import edl_from_dict
     from editorbot_core.preferences.preference import EditPair
 

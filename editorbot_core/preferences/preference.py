@@ -1,4 +1,4 @@
-"""Pairs of edits and the answers that people and programs gave about them."""
+"""Pairs of edits, and answers about them by people and programs."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from editorbot_core.songs.song import Song
 
 
 def fits(edl: EditDecisionList, song: Song) -> bool:
-    """Whether the edit's decisions are about the song's units as they are now."""
+    """Whether the edit was made on the song's present beats and units."""
     return np.array_equal(edl.units.unit_id, song.units.unit_id) and np.array_equal(edl.grid.times, song.grid.times)
 
 
@@ -23,7 +23,7 @@ _TARGET_SLACK_S = 1e-6
 
 
 def utc_now() -> str:
-    """This instant, UTC, ISO 8601 to the second."""
+    """The present time, UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -49,7 +49,7 @@ class EditPair:
         pair_id: Digest of what is compared, see `EditPair.of`.
         a: One edit.
         b: The other.
-        origin: What made them, such as `dp~one_cut`.
+        origin: Names of the editors that made them, such as `dp~one_cut`.
     """
 
     pair_id: str
@@ -65,7 +65,7 @@ class EditPair:
 
     @classmethod
     def of(cls, a: EditDecisionList, b: EditDecisionList, *, origin: str) -> "EditPair":
-        """The pair of `a` and `b`, named by the digest of song, target and decisions."""
+        """The pair of `a` and `b`, whose id is the digest of song, target, units and actions."""
         content = [
             a.track_id,
             a.target_duration_s,
@@ -106,7 +106,7 @@ class Preference:
     round: int = 0
 
     def __post_init__(self) -> None:
-        """Check every field; numbers come out as plain floats and ints."""
+        """Check every field, and convert numbers to plain floats and ints."""
         _check_pair(self.a, self.b)
         if isinstance(self.label, bool) or self.label not in LABELS:
             raise ParameterError(f"label must be 1 (a), 0 (b) or 0.5 (tie); got {self.label!r}")

@@ -1,4 +1,4 @@
-"""Where answers are kept: a database that is only ever appended to; SQLite or PostgreSQL."""
+"""The store of answers: an append-only database, SQLite or PostgreSQL."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _LOCK_TIMEOUT_S = 60.0
 _BUSY_TIMEOUT_MS = 30_000
 _ROWS_AT_ONCE = 200
 
-# Any constant: the key of the lock under which PostgreSQL tables are made.
+# Key of the lock under which tables are made in PostgreSQL; any constant serves.
 _POSTGRES_LOCK = 7_305_911_624_583_211
 _METADATA = sa.MetaData()
 _VERSION = sa.Table("editorbot_schema", _METADATA, sa.Column("version", sa.Integer, primary_key=True))
@@ -44,7 +44,7 @@ _ANSWERS = sa.Table(
     sa.Column("content_sha256", sa.String(64), nullable=False),
 )
 
-# When the answer was given is not part of what was answered: a retry may be stamped later.
+# The time of an answer is not part of its content: a retry may carry a later one.
 _CONTENT = tuple(c.name for c in _ANSWERS.columns if c.name not in ("seq", "created_at", "content_sha256"))
 
 
@@ -69,7 +69,7 @@ def _row(preference: Preference) -> dict[str, Any]:
 
 def _preference(row: Any) -> Preference:
     if digest([row[name] for name in _CONTENT]) != row["content_sha256"]:
-        raise StoreError(f"answer {row['answer_id']!r} is damaged: its content does not have the digest stored with it")
+        raise StoreError(f"answer {row['answer_id']!r} is damaged: its content does not match the stored digest")
     try:
         return Preference(
             a=edl_from_dict(json.loads(row["a"])),
@@ -84,7 +84,7 @@ def _preference(row: Any) -> Preference:
 
 
 def _database_url(address: str | Path) -> sa.URL:
-    """A path or an address as a URL with the driver that is shipped."""
+    """The URL of a path or an address, with the driver that this package depends on."""
     if isinstance(address, Path) or "://" not in address:
         return sa.URL.create("sqlite", database=str(Path(address).expanduser().resolve()))
     try:
@@ -162,7 +162,7 @@ class PreferenceStore:
         self.close()
 
     def close(self) -> None:
-        """Release every connection; the store can still be used and would connect again."""
+        """Release every connection; using the store afterwards connects again."""
         self._engine.dispose()
 
     def _dispose(self) -> None:
@@ -186,10 +186,10 @@ class PreferenceStore:
                 raise StoreError(f"{self.name}: tables of version {version}; this program knows {SCHEMA_VERSION}")
 
     def add(self, preference: Preference) -> bool:
-        """Store one answer; True if it was new, False if it was there already.
+        """Store one answer; True if it was new, False if it was stored already.
 
         Raises:
-            StoreError: If another answer has this id, or nothing could be written.
+            StoreError: If another answer has this id, or the database cannot be written.
         """
         return self.add_many([preference]) == 1
 
@@ -197,7 +197,7 @@ class PreferenceStore:
         """Store answers in one transaction, all or none; return how many were new.
 
         Raises:
-            StoreError: If another answer has one of the ids, or nothing could be written.
+            StoreError: If another answer has one of the ids, or the database cannot be written.
         """
         rows = [_row(preference) for preference in preferences]
         insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(_ANSWERS)
@@ -221,10 +221,10 @@ class PreferenceStore:
         return self.stream()
 
     def stream(self, *, source: str | None = None) -> Iterator[Preference]:
-        """Answers in the order in which they came, a few in memory at a time; only those of `source` if given.
+        """Answers in the order in which they were stored, a few in memory at a time; only those of `source` if given.
 
         Raises:
-            StoreError: If the database cannot be read, or an answer does not have the digest stored with it.
+            StoreError: If the database cannot be read, or an answer does not match its stored digest.
         """
         query = sa.select(_ANSWERS).order_by(_ANSWERS.c.seq).limit(_ROWS_AT_ONCE)
         if source is not None:
@@ -236,29 +236,29 @@ class PreferenceStore:
             seen = rows[-1]["seq"]
 
     def all(self, *, source: str | None = None) -> list[Preference]:
-        """Every answer, in the order in which they came; only those of `source` if given."""
+        """Every answer, in the order in which they were stored; only those of `source` if given."""
         return list(self.stream(source=source))
 
     def answer_ids(self, *, source: str | None = None) -> set[str]:
-        """Ids of the answers stored, without reading the answers; only those of `source` if given."""
+        """Ids of the stored answers, without reading the answers; only those of `source` if given."""
         query = sa.select(_ANSWERS.c.answer_id)
         if source is not None:
             query = query.where(_ANSWERS.c.source == source)
         return {row["answer_id"] for row in self._read(query)}
 
     def count(self, source: str | None = None) -> int:
-        """Answers stored; only those of `source` if given."""
+        """Number of stored answers; only those of `source` if given."""
         counts = self.counts()
         return sum(counts.values()) if source is None else counts.get(source, 0)
 
     def counts(self) -> dict[str, int]:
-        """Answers per source; every source is named."""
+        """Number of stored answers per source, 0 included."""
         rows = self._read(sa.select(_ANSWERS.c.source, sa.func.count().label("n")).group_by(_ANSWERS.c.source))
         found = Counter({row["source"]: int(row["n"]) for row in rows})
         return {source: found[source] for source in SOURCES}
 
     def digest(self) -> str:
-        """SHA-256 of all that was answered, independent of order and of when; equal digests, equal training data."""
+        """SHA-256 of the content of all answers, without order and times: equal digests mean equal training data."""
         total = hashlib.sha256()
         for row in self._read(sa.select(_ANSWERS.c.content_sha256).order_by(_ANSWERS.c.content_sha256)):
             total.update(bytes.fromhex(row["content_sha256"]))

@@ -1,7 +1,4 @@
-"""What every reward is.
-
-A reward scores edits in batches: `(EditBatch) -> scores (n,)`, so that *combined* is a sum.
-"""
+"""The type of all rewards: a function from a batch of n edits to scores, float32 (n,), which can be added."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -14,7 +11,7 @@ RewardFunction = Callable[[EditBatch], torch.Tensor]
 
 
 class Reward(Protocol):
-    """Anything that scores edits."""
+    """A callable that scores edits."""
 
     def __call__(self, edits: EditBatch) -> torch.Tensor:
         """Scores of the edits, float32 (n,)."""

@@ -21,26 +21,26 @@ class RewardConfig:
         n_penalties: Separate kinds of join penalty.
         n_members: Models in the ensemble.
         pessimism: Standard deviations between members that are subtracted from their mean.
-        epochs: Most passes over the training songs.
+        epochs: Largest number of passes over the training songs.
         patience: Epochs without a better held-out loss before training stops.
         songs_per_step: Songs that share one optimiser step.
-        pairs_per_song: Most pairs of a song in one step.
-        head_updates: Updates of what follows the encoder for every update of the encoder.
-        learning_rate: Peak of the schedule of what follows the encoder (AdamW).
-        encoder_learning_rate: Peak of the schedule of the encoder.
+        pairs_per_song: Largest number of pairs of a song in one step.
+        head_updates: Updates of the head (all layers after the encoder) per update of the encoder.
+        learning_rate: Peak learning rate of the head (AdamW).
+        encoder_learning_rate: Peak learning rate of the encoder.
         weight_decay: Decoupled weight decay.
         warmup_share: Share of the steps over which the learning rate rises.
         grad_norm: Largest gradient norm of a member.
         dropout: Dropout in the networks.
         noise: Standard deviation of the noise on standardised features in training.
-        structure_dropout: Share of the songs of a step that are shown without structure.
-        state_dropout: Share of the songs of a step on which the encoder and what reads its states learn nothing: with
-            answers about 95 songs it learnt those songs by heart, at ten times the cost of all else.
-        training_temperature: Score difference that is one unit of the listener's noise in training. Scores end at +-10,
-            so it says how many of these units there is room for; what calibrates is fitted afterwards.
-        label_smoothing: Share of answers, however sure, that are taken for mistakes.
-        centring: Weight of the squared scores, which keeps them in the middle of the range.
-        held_out_fraction: Share of the songs that validate.
+        structure_dropout: Share of the songs of a step that are given without structure.
+        state_dropout: Share of the songs of a step on which the encoder and the layers that read its states are not
+            trained: with answers about 95 songs the encoder memorised those songs, at ten times the cost of the rest.
+        training_temperature: Score difference that equals one unit of the listener's noise in training. Scores are
+            limited to +-10, so it decides how many units fit; the temperature of calibration is fitted afterwards.
+        label_smoothing: Share of answers that are treated as mistakes, whatever their confidence.
+        centring: Weight of the squared scores in the loss, which keeps scores in the middle of the range.
+        held_out_fraction: Share of the songs held out for validation.
     """
 
     hidden: int = 256

@@ -1,8 +1,8 @@
 """The mix of the learned and the dense reward.
 
-A reward is any callable `EditBatch -> (n,)`. The *mixed* reward, which the policy is trained on, adds 0.8 of the
-learned and 0.2 of the dense reward after each was whitened by frozen statistics of the reference policy; the
-*total* reward, which is reported, adds them as they are.
+The *mixed* reward, which policies are trained on, is 0.8 learned + 0.2 dense after whitening: from each reward its mean
+under the reference policy is subtracted, and the rest divided by its standard deviation; both are frozen. The *total*
+reward, which is reported, is 0.8 learned + 0.2 dense without whitening. Scores are float32 (n,) for n edits.
 """
 
 from typing import NamedTuple, TypeVar
@@ -51,7 +51,7 @@ class Scores(NamedTuple):
         return weighted_sum(self.learned, self.dense)
 
     def mixed(self, whitening: Whitening) -> torch.Tensor:
-        """0.8 learned + 0.2 dense, each whitened first: what is maximised."""
+        """0.8 learned + 0.2 dense, each whitened first: the objective of training."""
         learned = (self.learned - whitening.learned_mean) / whitening.learned_std
         dense = (self.dense - whitening.dense_mean) / whitening.dense_std
         return weighted_sum(learned, dense)
@@ -65,10 +65,10 @@ class RewardPair(NamedTuple):
 
     @torch.no_grad()
     def score(self, edits: EditBatch) -> Scores:
-        """Both rewards of n edits.
+        """Both rewards of n edits, without gradients.
 
         Raises:
-            ParameterError: If a reward returns anything but one finite number per edit.
+            ParameterError: If a reward does not return one finite number per edit.
         """
         n = len(edits.song_index)
         results = []
@@ -103,7 +103,7 @@ def conservative_reward(reward: RewardFunction, ensemble_k: float) -> RewardFunc
 
 
 class EncodedReward:
-    """The learned reward of edits of songs that are encoded once."""
+    """The learned reward of edits of fixed songs, which are encoded only once."""
 
     def __init__(self, ensemble: RewardEnsemble, songs: SongBatch) -> None:
         self._ensemble = ensemble

@@ -1,4 +1,4 @@
-"""Which pairs are worth a person's time: expected information gain over the members of the ensemble."""
+"""Active selection of pairs to rate, by the expected information gain about the members of the ensemble."""
 
 from collections.abc import Sequence
 
@@ -18,22 +18,29 @@ def _entropy(p: torch.Tensor) -> torch.Tensor:
 
 
 def information_gain(scores_a: torch.Tensor, scores_b: torch.Tensor, temperature: float) -> torch.Tensor:
-    """What an answer would tell about which member is right, nats (n,) (Houlsby et al. 2011, BALD).
+    """Expected information of an answer about which member is right, nats (n,) (Houlsby et al. 2011, BALD).
 
     Args:
-        scores_a: Scores by every member, (k, n).
-        scores_b: Scores by every member, (k, n).
-        temperature: Calibration of score differences.
+        scores_a: Scores of the first edits by every member, (k, n).
+        scores_b: Scores of the second edits by every member, (k, n).
+        temperature: Score difference that is one unit of log-odds.
+
+    Examples:
+        Two members: of the first pair they expect opposite answers, of the second both are unsure.
+
+        >>> scores = torch.tensor([[3.0, 0.0], [-3.0, 0.0]])
+        >>> information_gain(scores, torch.zeros(2, 2), temperature=1.0)
+        tensor([0.5023, 0.0000])
     """
     p = torch.sigmoid((scores_a - scores_b) / temperature)
     return (_entropy(p.mean(0)) - _entropy(p).mean(0)).clamp(min=0.0)
 
 
 def rank_pairs(pairs: Sequence[EditPair], songs: Sequence[Song], ensemble: RewardEnsemble) -> list[EditPair]:
-    """Pairs, those first about which the members of the ensemble disagree most and so a person's answer tells most.
+    """The pairs by descending information gain: first those about which the members of the ensemble disagree most.
 
     Raises:
-        ParameterError: If a pair is of a song not among `songs` or on other units.
+        ParameterError: If a pair is of a song that is not among `songs`, or its units are not those of the song.
     """
     if not pairs:
         return []
@@ -41,7 +48,7 @@ def rank_pairs(pairs: Sequence[EditPair], songs: Sequence[Song], ensemble: Rewar
     for pair in pairs:
         i = place.get(pair.a.track_id)
         if i is None or not (fits(pair.a, songs[i]) and fits(pair.b, songs[i])):
-            raise ParameterError(f"pair {pair.pair_id} is not on the units of any of the songs; propose pairs again")
+            raise ParameterError(f"pair {pair.pair_id} does not fit the units of any of the songs; propose pairs again")
     device = ensemble.temperature.device
     batch = collate(songs).to(device)
     index = torch.tensor([place[pair.a.track_id] for pair in pairs], device=device)

@@ -1,1 +1,1 @@
-"""The rating page: its server, its guard, the queue of pairs, and the audio that is played."""
+"""The rating page: its server, access control, the queue of pairs, and rendered audio."""

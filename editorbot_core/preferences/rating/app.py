@@ -1,8 +1,8 @@
 """The rating page: a listener compares two edits of one song, blind and in random order.
 
 The browser asks for a pair (`GET /api/pair`), receives two audio ids in the order in which it shows them as A and B,
-and sends its answer with both ids (`POST /api/answers`). The ids tell the server which edit was shown where, so that
-the label needs no memory of the presentation: an answer may be repeated, also after a restart, and is stored once.
+and sends its answer with both ids (`POST /api/answers`). The ids tell the server which edit was shown where, so
+that it need not remember the order: an answer may be sent again, even after a restart, and is stored once.
 """
 
 import re
@@ -59,7 +59,7 @@ _RATER = TypeAdapter(RaterName, config=ConfigDict(strict=True))
 
 
 class _Body(BaseModel):
-    """A strict body: exact types, no unknown fields."""
+    """The body of a request: exact types, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -68,12 +68,12 @@ class AnswerBody(_Body):
     """One answer as the browser sends it.
 
     Attributes:
-        answer_id: Made in the browser, 128 random bits; the same answer sent again carries the same id.
+        answer_id: 128 random bits from the browser; an answer that is sent again has the same id.
         pair: Key of the pair.
         audio_a: The audio that was shown as A.
         audio_b: The audio that was shown as B.
         verdict: Which is better.
-        strength: 1 slightly, 2 clearly, 3 much; 0 for "same" and only for it.
+        strength: 1 slightly, 2 clearly, 3 much; 0 if and only if the verdict is "same".
         rater: Name of the listener.
     """
 
@@ -127,7 +127,7 @@ def to_preference(answer: AnswerBody, pair: EditPair) -> Preference:
 
 
 class _Session:
-    """What the routes share: store, queue, renders, and the pair that is rendered ahead."""
+    """State shared by the routes: store, queue, renders, and the pair that is rendered ahead."""
 
     def __init__(
         self, store: PreferenceStore, queue: PairQueue, renders: RenderCache, swap: Callable[[], bool]
@@ -151,7 +151,7 @@ class _Session:
         }
 
     def next_pair(self, rater: str) -> dict[str, Any]:
-        """The state of the page: a pair, or why there is none."""
+        """The next pair for `rater`, or the reason why there is none."""
         notices: list[str] = []
         try:
             self.queue.refresh()
@@ -190,7 +190,7 @@ class _Session:
         try:
             self.renders.get(pair.a, pair.b)
         except EditorBotError:
-            # The same error is met, and shown, when the pair is asked for.
+            # The same error is raised, and shown, when the pair is requested.
             return
 
     def answer(self, body: AnswerBody) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class _Session:
             raise HTTPException(410, "this pair is no longer waiting for an answer; the next one follows")
         preference = to_preference(body, pair)
         with self._store_lock:
-            # A retry is answered from memory, also if a later run gave the same edits other scores meanwhile.
+            # A retry is answered from memory, even if a later run has given the same edits other scores.
             try:
                 known = self.queue.knows_answer(preference)
             except ParameterError as error:
@@ -220,7 +220,7 @@ class _Session:
         return {"skipped": body.pair, "progress": self.progress(body.rater)}
 
     def audio_path(self, audio_id: str) -> Path:
-        """The file of an audio id that was given to a browser; rendered again if it has been pruned since."""
+        """The file of an audio id that was sent to a browser; rendered again if it has been deleted since."""
         with self._audio_lock:
             edl = self._audio.get(audio_id)
         if edl is None:
@@ -253,15 +253,15 @@ def create_app(
     allowed_hosts: Collection[str] = ("127.0.0.1", "localhost"),
     swap: Callable[[], bool] | None = None,
 ) -> FastAPI:
-    """The application.
+    """The web application of the rating page.
 
     Args:
-        store: Where answers go.
-        queue: Pairs that wait.
+        store: Store of the answers.
+        queue: Pairs that wait to be rated.
         renders: Folder for rendered audio; may be deleted at any time.
-        token: What a browser must bring in the address (`/?token=...`) to be let in; see `check_token`.
+        token: Key that a browser must send in the address (`/?token=...`); see `check_token`.
         allowed_hosts: Host names under which the page may be reached, without port.
-        swap: Draws whether the two edits of a pair change places; a fair coin if not given.
+        swap: Decides at random whether the two edits of a pair are shown in reverse; by default a fair coin.
     """
     check_token(token)
     session = _Session(

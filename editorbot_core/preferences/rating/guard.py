@@ -1,8 +1,8 @@
-"""What stands between the rating page and everybody else on the machine and on the web.
+"""Access control of the rating page, against other users of the machine and other web sites.
 
-`Guard` is an ASGI application around another one. Every request passes, in this order: method, Host, cross-site,
-token, and for changes also Origin, content type, size and time. A page on another site therefore can neither read nor
-change anything here, also not through a host name that it points at this machine.
+`Guard` is an ASGI application around another one. It checks every request, in this order: method, Host, cross-site,
+token; and for changes also Origin, content type, size and time. Therefore a page on another site can neither read nor
+change anything, even if it points a host name of its own at this machine (DNS rebinding).
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _JSON = re.compile(r"application/json(\s*;\s*charset=\"?utf-8\"?)?", re.ASCII | 
 
 
 class Refusal(Exception):
-    """A request that is not served."""
+    """Raised to refuse a request, with an HTTP status and a message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -47,12 +47,12 @@ class Refusal(Exception):
 
 
 def error_response(status: int, message: str) -> JSONResponse:
-    """What the page receives instead of an answer: `{"error": message}`."""
+    """The response to a refused or failed request: `{"error": message}`."""
     return JSONResponse({"error": message}, status_code=status)
 
 
 def locked_page() -> Response:
-    """The page for a browser that does not bring the token."""
+    """The page for a browser without the token."""
     content = (files("editorbot_core.preferences.rating") / "static" / "locked.html").read_bytes()
     return Response(content, status_code=401, media_type="text/html")
 
@@ -74,11 +74,11 @@ class Guard:
     """Serves `app` to the one browser that has the token, on the allowed host names.
 
     Args:
-        app: What is guarded.
-        token: What a browser must bring; see `check_token`.
+        app: The application to protect.
+        token: Key that a browser must send; see `check_token`.
         allowed_hosts: Host names without port.
-        max_body_bytes: Largest body of a change.
-        body_deadline_s: Time in which a whole body must have arrived, s.
+        max_body_bytes: Largest body of a POST request.
+        body_deadline_s: Time within which a whole body must arrive, s.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Guard:
         await self._app(scope, receive, send_guarded)
 
     def _check_source(self, scope: Scope, headers: "_Headers") -> str:
-        """Method, Host and cross-site; return the Host as the browser wrote it."""
+        """Check method, Host and cross-site; return the Host as the browser sent it."""
         if scope["method"] not in _METHODS:
             raise Refusal(405, f"only {', '.join(_METHODS)} are served")
         authority = headers.one("host")
@@ -144,7 +144,7 @@ class Guard:
         if authority is None or match is None or match["name"].rstrip(".") not in self._allowed_hosts:
             raise Refusal(421, f"this page is served as {' or '.join(sorted(self._allowed_hosts))} only")
         site = headers.one("sec-fetch-site")
-        # A link elsewhere may open the page itself, which tells nothing; everything else belongs to the page alone.
+        # A link on another site may open the page itself, which reveals nothing; all else must come from the page.
         if scope["path"] != "/" and site not in (None, "same-origin") and (scope["method"], site) != ("GET", "none"):
             raise Refusal(403, "requests from other sites are not served")
         return authority
@@ -158,7 +158,7 @@ class Guard:
     def _has_cookie(self, headers: "_Headers", authority: str) -> bool:
         name = _cookie_name(authority)
         pairs = (part.strip().partition("=") for line in headers.every("cookie") for part in line.split(";"))
-        # Every candidate is compared, so that the time tells nothing about which of them is right.
+        # Every candidate is compared, so that the time does not show which of them is right.
         return any(
             [
                 hmac.compare_digest(value.encode("utf-8", "replace"), self._token)
@@ -205,7 +205,7 @@ class Guard:
 
 
 class _Headers:
-    """The headers of a request; a header that must be single and is not is refused."""
+    """The headers of a request; a request that repeats a single-valued header is refused."""
 
     def __init__(self, scope: Scope) -> None:
         self._items = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
@@ -225,6 +225,6 @@ def _is_public(path: str) -> bool:
 
 
 def _cookie_name(authority: str) -> str:
-    """A name of its own per port: cookies are shared by all ports of a host."""
+    """A cookie name for each port, since all ports of a host share cookies."""
     match = _HOST.fullmatch(authority.lower())
     return f"editorbot_rating_{match['port'] if match and match['port'] else 80}"

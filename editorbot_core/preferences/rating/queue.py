@@ -1,9 +1,9 @@
-"""Pairs of edits that wait for a listener, and which of them comes next.
+"""The queue of pairs that wait for a listener.
 
-The pipeline asset `edit_pairs` writes one JSON file of schema `editorbot.edit_pairs/1`; the rating page reads it and
-notices by itself when it is replaced. Most informative means highest priority; equal priorities keep the order of the
-file. A pair is known by what is heard in it, so that a listener is not asked twice although a later run proposes the
-same two edits under another name.
+The pipeline asset `edit_pairs` writes one JSON file of schema `editorbot.edit_pairs/1`; the rating page reads it, and
+reads it again when it is replaced. Pairs come by descending priority; equal priorities keep the order of the file. A
+pair is identified by its content, so that a listener is not asked twice if a later run proposes the same two edits
+under another id.
 """
 
 import threading
@@ -21,7 +21,7 @@ _MAX_SHOWN = 1_000
 
 
 def edit_key(edl: EditDecisionList) -> str:
-    """Digest of what is decided and heard: song, actions and segments, without scores and authorship."""
+    """Digest of the content of an edit: song, actions and segments, without scores and model."""
     return digest(
         {
             "track_id": edl.track_id,
@@ -38,7 +38,7 @@ def comparison_key(a: EditDecisionList, b: EditDecisionList) -> str:
 
 
 class Comparison(NamedTuple):
-    """A pair and the key it is asked and answered under."""
+    """A pair and its `comparison_key`."""
 
     key: str
     pair: EditPair
@@ -47,7 +47,7 @@ class Comparison(NamedTuple):
 class PairQueue:
     """The pairs of one file, and who has answered which; safe to use from several threads.
 
-    Pairs go by their `comparison_key`: the pipeline may use a `pair_id` again for other edits while a page is open.
+    Pairs are identified by their `comparison_key`, because the pipeline may reuse a `pair_id` while a page is open.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -65,7 +65,7 @@ class PairQueue:
         """Read the file if it has changed.
 
         Raises:
-            FormatError: If it is there and cannot be read; the pairs known before stay.
+            FormatError: If it exists and cannot be read; the pairs read before stay.
         """
         with self._lock:
             try:
@@ -82,12 +82,12 @@ class PairQueue:
             self._waiting, self._version = waiting, version
 
     def __len__(self) -> int:
-        """Different comparisons in the file as last read."""
+        """Number of different comparisons in the file as last read."""
         with self._lock:
             return len(self._waiting)
 
     def waiting(self, rater: str) -> list[Comparison]:
-        """What `rater` has neither answered nor skipped, most informative first."""
+        """Comparisons that `rater` has neither answered nor skipped, by descending priority."""
         with self._lock:
             return [
                 Comparison(key, pair)
@@ -96,7 +96,7 @@ class PairQueue:
             ]
 
     def show(self, key: str) -> None:
-        """Remember a pair that somebody is listening to, so that it can be answered although the file changes."""
+        """Keep a pair that somebody is listening to, so that it can be answered even if the file changes."""
         with self._lock:
             pair = self._waiting.get(key)
             if pair is not None:
@@ -111,13 +111,13 @@ class PairQueue:
             return self._waiting.get(key) or self._shown.get(key)
 
     def skip(self, rater: str, key: str) -> None:
-        """Do not show the pair to `rater` again while this queue lives."""
+        """Do not show the pair to `rater` again while the server runs."""
         with self._lock:
             if key in self._waiting:
                 self._skipped.add((rater, key))
 
     def note_answer(self, preference: Preference) -> None:
-        """Remember a stored answer of a person; the same answer twice counts once, other sources do not count."""
+        """Count a stored answer; the same answer counts once, and only answers of people count."""
         if preference.source != "person":
             return
         with self._lock:
@@ -127,7 +127,7 @@ class PairQueue:
                 self._answered.add((preference.rater, comparison_key(preference.a, preference.b)))
 
     def knows_answer(self, preference: Preference) -> bool:
-        """Whether exactly this answer has been noted.
+        """Whether exactly this answer has been counted.
 
         Raises:
             ParameterError: If the id was used for another answer.
@@ -144,12 +144,12 @@ class PairQueue:
             return (rater, key) in self._answered
 
     def n_answers(self, rater: str | None = None) -> int:
-        """Answers of one rater, or of all people."""
+        """Number of answers of one rater, or of all people."""
         with self._lock:
             return self._n_answers[rater] if rater is not None else self._n_answers.total()
 
 
 def _content(preference: Preference) -> str:
-    """Digest of who answered what, whichever edit is called a."""
+    """Digest of the rater, the comparison and the answer, whichever edit is called a."""
     chosen = "" if preference.is_tie else edit_key(preference.chosen)
     return digest([preference.rater, comparison_key(preference.a, preference.b), chosen, preference.strength])

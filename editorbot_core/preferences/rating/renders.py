@@ -1,7 +1,7 @@
-"""Edits as audio files for the rating page: rendered when a pair is shown, kept under the digest of the edit.
+"""Edits as audio files for the rating page: rendered when a pair is shown, and cached by the digest of the edit.
 
-A file's name is made of the edit (`queue.edit_key`) and of nothing that a browser sends. Beside the audio stands a
-small JSON file with what the page draws; it is written last, so that where it exists the audio is complete.
+The name of a file is that digest (`queue.edit_key`) and contains nothing that a browser sends. Beside the audio there
+is a small JSON file with the data that the page draws; it is written last, so that the audio is complete if it exists.
 """
 
 import os
@@ -34,8 +34,8 @@ class PlayableEdit:
     Attributes:
         audio_id: Digest of the edit; names the audio.
         duration_s: Length of the audio, s.
-        joins_s: Where two parts of the song meet, s in the edit, rising.
-        peaks: Highest absolute sample in each of 240 equal stretches, 0-100, relative to the highest of all.
+        joins_s: Times of the joins, s from the start of the edit, rising.
+        peaks: Largest absolute sample in each of 240 equal parts of the edit, as a percentage of the largest of all.
     """
 
     audio_id: str
@@ -45,7 +45,7 @@ class PlayableEdit:
 
 
 class RenderCache:
-    """Renders edits into one folder and removes the longest unused when it grows past `max_bytes`.
+    """Renders edits into one folder, and deletes the least recently used when it grows beyond `max_bytes`.
 
     One edit is rendered at a time; calls from several threads wait for each other.
     """
@@ -59,7 +59,7 @@ class RenderCache:
         sweep_temporaries(self._folder)
 
     def audio_path(self, audio_id: str) -> Path:
-        """Where the audio of that id is, if it has been rendered."""
+        """Path of the audio of that id; it exists once it has been rendered."""
         return self._folder / f"{audio_id}{_SUFFIX}"
 
     def get(self, *edits: EditDecisionList) -> tuple[PlayableEdit, ...]:
@@ -99,7 +99,7 @@ class RenderCache:
     def _read_source(self, edl: EditDecisionList) -> AudioClip:
         """The song, if its bytes are still those that the edit was made of.
 
-        A file that was refused is not read again until it has been touched: many pairs may be of one song.
+        A file that was refused is not read again until it changes, since many pairs may be of one song.
         """
         name = song_name(edl)
         if not edl.source_path or not edl.source_sha256:
@@ -130,7 +130,7 @@ class RenderCache:
         try:
             return _parse(read_json(self._sidecar(audio_id), max_bytes=2**20), audio_id)
         except FormatError:
-            # A cache entry that cannot be read is made again from the song.
+            # An entry that cannot be read is rendered again.
             return None
 
     def _sidecar(self, audio_id: str) -> Path:
@@ -153,7 +153,7 @@ class RenderCache:
 
 
 def song_name(edl: EditDecisionList) -> str:
-    """What to call the song: its file name without the ending, as text that can be shown."""
+    """The name of the song to show: its file name without the suffix."""
     return path_to_text(Path(edl.source_path).stem or edl.track_id or "song")[:200]
 
 

@@ -1,4 +1,4 @@
-"""Serving the rating page on this machine: one socket on a loopback address, deadlines for slow clients."""
+"""The server of the rating page: one socket on a loopback address, with deadlines for slow clients."""
 
 import ipaddress
 import secrets
@@ -35,12 +35,12 @@ class DeadlineProtocol(H11Protocol):
     _deadline: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Start the clock for the first request."""
+        """Start the deadline of the first request."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._start_clock()
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes; the clock runs while they are not yet a whole header."""
+        """Receive bytes; the deadline runs until a header is complete."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._stop_clock()
@@ -48,7 +48,7 @@ class DeadlineProtocol(H11Protocol):
             self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock."""
+        """Cancel the deadline."""
         self._stop_clock()
         super().connection_lost(exc)
 
@@ -122,9 +122,9 @@ def serve(
         make_app: Makes the application for a token.
         host: A loopback address.
         port: 0 for any free one.
-        token: The key of the page; a new random one of 128 bits if not given.
+        token: The key of the page; by default 128 random bits.
         open_browser: Also open the page in the default browser.
-        announce: Receives the lines to print: the address, with the token.
+        announce: Called with every line to print: the address with the token, and how to use it.
 
     Raises:
         ParameterError: If `host` is not a loopback address or the port is taken.
@@ -158,7 +158,7 @@ def run_rating_page(
         port: Where to listen; 0 for any free port.
         open_browser: Also open the page in the default browser.
         host: A loopback address.
-        token: The key of the page; if not given EDITORBOT_RATING_TOKEN, else a new random one.
+        token: The key of the page; by default EDITORBOT_RATING_TOKEN, else a new random one.
         options: Passed to `serve`.
     """
     _check_loopback(host)
