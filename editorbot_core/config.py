@@ -1,4 +1,4 @@
-"""The whole configuration: the small configs that live beside their modules, assembled.
+"""The configuration, assembled from the small configs of policies and rewards.
 
 A value is addressed by a dotted name, `ppo.n_steps`; `overridden` changes several at once and reports every fault
 together.
@@ -20,19 +20,19 @@ DEFAULT_REWARD_MODEL_PATH = "models/reward_model_v8_long/reward_model_final.pt"
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a training run.
+    """All settings of a training run.
 
     Attributes:
         seed: Seed of every random generator.
         device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`.
         algorithm: `ppo` or `dpo`.
-        total_steps: Beats decided in rollouts before training ends.
-        save_interval: Beats decided between two checkpoints.
-        reward_model_path: Where a reward model is looked for when none is named.
-        n_pairs: Bootstrap pairs made per training song when nobody has rated anything.
-        n_rounds: Rounds of collecting, comparing and learning where there are several (`rounds`).
+        total_steps: Training steps; a step is one beat decided in a rollout.
+        save_interval: Steps between two checkpoints.
+        reward_model_path: Default path of the reward model.
+        n_pairs: Bootstrap pairs per training song when nobody has rated anything.
+        n_rounds: Rounds of collecting, comparing and learning (`training.rounds`).
         eval_fraction: Share of songs held out; the split is by song and stable.
-        eval_ratios: Target durations over song durations at which policies are judged.
+        eval_ratios: Target durations over song durations at which policies are evaluated.
         n_workers: Processes that analyse songs.
         tracker: What finds the beats, one of `analysis.names.TRACKERS`; a person's correction always overrides it.
         separator: What divides songs into stems, one of `analysis.names.SEPARATORS`.
@@ -63,7 +63,7 @@ class Config:
     dpo: DPOConfig = field(default_factory=DPOConfig)
 
     def __post_init__(self) -> None:
-        """Check the values that no part checks for itself; all faults are reported together."""
+        """Check the values that are not checked by a part; all faults are reported together."""
         faults = [
             f"{name} must be at least 1, got {getattr(self, name)}"
             for name in ("total_steps", "save_interval", "n_pairs", "n_rounds", "n_workers")
@@ -84,7 +84,7 @@ class Config:
 
 
 def get_default_config() -> Config:
-    """The configuration with every default."""
+    """The default configuration."""
     return Config()
 
 
@@ -94,7 +94,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def flat_parameters(config: Config) -> dict[str, Any]:
-    """Every value by its dotted name."""
+    """All values by dotted name, such as `ppo.n_steps`."""
 
     def walk(value: Any, prefix: str) -> dict[str, Any]:
         if isinstance(value, dict):
@@ -127,10 +127,17 @@ def _coerced(value: Any, current: Any, name: str) -> Any:
 
 
 def overridden(config: Config, values: Mapping[str, Any]) -> Config:
-    """`config` with the values of dotted names replaced.
+    """`config` with the values of dotted names replaced; text is converted to the type of the value it replaces.
 
     Raises:
-        ParameterError: Naming every unknown name and every value of a wrong type or range.
+        ParameterError: With every unknown name and every value of a wrong type or range.
+
+    Examples:
+        >>> overridden(Config(), {"seed": "3", "ppo.n_steps": 4096}).ppo.n_steps
+        4096
+        >>> overridden(Config(), {"sead": 3})
+        Traceback (most recent call last):
+        editorbot_core.base.errors.ParameterError: there is no setting sead; known: algorithm, device, dpo, ...
     """
     faults: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The reward of an edit under its public name: 80 % learned, 20 % dense.
+"""The public interface to the reward of an edit: 0.8 learned + 0.2 dense.
 
 `LearnedRewardIntegration` scores one edit given as arrays (`compute_learned_reward`, `compute_trajectory_reward`) and,
 when called, batches of edits given as tensors. The mix itself is that of `rewards.mixing`, which training uses. Learned
@@ -34,7 +34,7 @@ from editorbot_core.songs.song import Song
 
 _PHASE = FEATURE_INDEX["beat_phase"]
 _TARGET = N_FEATURES + EDIT_FEATURE_NAMES.index("edit_target_ratio")
-# Targets that models are trained on lie well within this range.
+# Range of target ratios; those of training lie well within it.
 _TARGET_RANGE = (0.1, 2.0)
 _ALL_NAMES = FEATURE_NAMES + EDIT_FEATURE_NAMES
 
@@ -45,7 +45,7 @@ def beat_features_of(song: Song, unit_actions: np.ndarray, *, target_ratio: floa
     Args:
         song: The song.
         unit_actions: Action ids per unit, (n_units,).
-        target_ratio: Asked-for duration over the song's.
+        target_ratio: Requested duration over the song's.
     """
     songs = collate([song])
     edits = EditBatch(
@@ -55,9 +55,9 @@ def beat_features_of(song: Song, unit_actions: np.ndarray, *, target_ratio: floa
 
 
 def units_of(beat_features: np.ndarray, action_ids: np.ndarray) -> Units:
-    """The units that features and actions speak of: bars, split where the action changes.
+    """The units of features and actions: bars, split where the action changes within a bar.
 
-    A bar starts where the beat phase falls. For an edit that decided whole bars these are its bars.
+    A bar starts where the beat phase falls. If an edit was decided in bars, these are its bars.
 
     Args:
         beat_features: (n, 121 or more).
@@ -106,11 +106,11 @@ def _checked_actions(action_ids: ArrayLike, n_beats: int) -> np.ndarray:
 
 
 class LearnedRewardIntegration:
-    """Learned and dense reward together.
+    """The learned and the dense reward, mixed.
 
     Attributes:
-        config: Where the reward model is looked for.
-        ensemble: The model, or None before one is loaded.
+        config: The configuration, with the default path of the reward model.
+        ensemble: The reward model, or None before one is loaded.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class LearnedRewardIntegration:
         ensemble: RewardEnsemble | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Take the configuration; `ensemble` is a trained model that need not be loaded, `device` where models go."""
+        """Take the configuration, optionally a reward model that is already in memory, and the device of models."""
         self.config = config
         self.device = torch.device(device)
         self.ensemble = None if ensemble is None else ensemble.to(self.device).eval()
@@ -132,10 +132,10 @@ class LearnedRewardIntegration:
             path: The file; by default `config.reward_model_path`.
 
         Returns:
-            True if a model was loaded; False only where no path was named and there is no file at the default.
+            True if a model was loaded; False only if no path was given and there is no file at the default path.
 
         Raises:
-            FormatError: If the path was named and does not exist, or the file is damaged or no reward model.
+            FormatError: If the given path does not exist, or the file is damaged or not a reward model.
         """
         if path is None:
             default = Path(self.config.reward_model_path)
@@ -165,15 +165,15 @@ class LearnedRewardIntegration:
         beat_durations: ArrayLike | None = None,
         structure: Structure | None = None,
     ) -> float:
-        """Score of one edit, in [-10, 10].
+        """Learned score of one edit, in [-10, 10].
 
-        With everything given, the score is that of the edit in a batch; by default, what is missing is read off the
+        If all arguments are given, the score equals that of the edit in a batch; missing ones are derived from the
         features.
 
         Args:
             beat_features: (n, 125): 121 audio features per beat and the 4 that describe the edit.
             action_ids: Action ids per beat, (n,), 0-8.
-            target_ratio: Asked-for duration over the song's; by default the mean of the target column, within 0.1-2.
+            target_ratio: Requested duration over the song's; by default the mean of the target column, within 0.1-2.
             unit_id: The unit of every beat, (n,); by default bars by beat phase, split where the action changes.
             beat_durations: Length of every beat, s, (n,); by default 0.5 each.
             structure: Structure per unit; by default estimated from the features.
@@ -229,7 +229,7 @@ class LearnedRewardIntegration:
             dense_reward: The dense score of the edit, in [0, 1] as `rewards.dense` computes it.
 
         Raises:
-            ParameterError: If something is missing, unknown or not usable.
+            ParameterError: If a key is missing or unknown, or a value cannot be used.
             EditorBotError: If no model was loaded.
         """
         required = {"beat_features", "action_ids"}

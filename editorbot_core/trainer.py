@@ -1,7 +1,7 @@
 """Training from the command line: a folder of songs in, a policy out, resumable at any checkpoint.
 
-Songs are analysed, split into training and held-out songs, a reward model is found or trained, a policy is warm-started
-by imitation and then improved by PPO or DPO. One step is one beat decided in a rollout.
+Songs are analysed and split into training and held-out songs; a reward model is loaded or trained; a policy is
+warm-started by imitation and then improved by PPO or DPO. One step is one beat decided in a rollout.
 """
 
 import argparse
@@ -35,9 +35,9 @@ class RLHFTrainer:
     Args:
         config: The configuration.
         output_dir: `models/` and `logs/` are written here.
-        from_registry: Fetches registered reward models.
-        progress: Told how far long stages are.
-        log_level: Least level that is shown.
+        from_registry: Downloads registered reward models.
+        progress: Called as progress(stage, done, total).
+        log_level: Lowest level of messages that are shown.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class RLHFTrainer:
 
         Args:
             data_dir: Folder with songs in `train/` or directly inside.
-            total_timesteps: Beats in all; by default the configuration's, or the checkpoint's.
-            checkpoint: A checkpoint to go on from as if training had never stopped; its configuration is used.
-            reward_model: A `.pt` file or `models:/` URI; by default see `reward_source`.
+            total_timesteps: Total beats; by default the configuration's, or the checkpoint's.
+            checkpoint: A checkpoint to resume from, bit for bit; its configuration is used.
+            reward_model: A `.pt` file or `models:/` URI; for the default see `training.reward_source`.
 
         Raises:
             ParameterError: If a folder, file or value that was named cannot be used.
@@ -166,7 +166,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line changes in the configuration."""
+    """The settings that the command line changes, by dotted name."""
     named = {
         "total_steps": arguments.total_steps,
         "algorithm": arguments.algorithm,
