@@ -1,4 +1,4 @@
-"""Evaluation on songs that nothing was learned from, the champion, and its edits to listen to."""
+"""Evaluation on held-out songs, the champion, and its edits to listen to."""
 
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ _N_CANDIDATES = 16
 def _editors(
     context: dg.AssetExecutionContext, home: Home, tracking: Tracking, opponent: RegisteredVersion | None
 ) -> "dict[str, Editor]":
-    """The baselines, a random editor, our policies, and the champion if it is none of these."""
+    """The baselines, a random editor, the new policies, and the champion if it is none of these."""
     import numpy as np
 
     from editorbot_core.editing.baselines import BASELINES, random_edit
@@ -79,7 +79,7 @@ def policy_evaluation(
     worn = tracking.aliased(names.policy_name, names.champion)
     opponent = worn if worn is not None and worn.sha256 not in new.values() else None
     memo = Memo(context, home, settings=("seed", "eval_ratios"))
-    # The champion is one of these policies, or still the one they were compared with.
+    # The alias `champion` may have moved to another policy since.
     same_opponent = opponent is None or memo.recall("opponent_sha256") == opponent.sha256
     if memo.unchanged and same_opponent and home.tables.exists(memo.name):
         return memo.again(value=home.tables.read(memo.name))
@@ -155,7 +155,7 @@ def champion(context: dg.AssetExecutionContext, home: Home, tracking: Tracking) 
             if worn.sha256 == memo.recall("champion_sha256") and _exported(home, worn):
                 return memo.again()
             if worn.sha256 != memo.recall("champion_sha256"):
-                # Somebody moved the alias; the registry is right.
+                # Somebody moved the alias; the registry is authoritative.
                 record_decision(home.path, "followed", version=worn.version, sha256=worn.sha256)
         else:
             worn = _decide(context, home, tracking, evaluated, worn)
@@ -227,7 +227,7 @@ def _decide(
         record_decision(home.path, "kept", version=worn.version, sha256=worn.sha256, reason=reason, **gain)
         return worn
     else:
-        # There is no champion yet, and the warm start is not beaten: it is the best policy there is.
+        # There is no champion yet and the challenger is not better than the warm start, which becomes the champion.
         reference = weights_of(context.instance, "reference_policy").sha256
         found = tracking.find_version(names.policy_name, reference)
         if found is None:

@@ -1,7 +1,7 @@
-"""Models: the reference policy, the reward model, and two policies that learn from it.
+"""Models: the reference policy, the reward model, and the policies trained from them.
 
-Everything is learned on songs of the part `train`; the reward model keeps some of those aside to validate on, and the
-policies are chosen by those.
+All are trained on songs of the part `train`. Some of those are set aside, to validate the reward model on and to select
+policies with.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -74,14 +74,14 @@ def reference_policy(
 
 
 def _aside(config: "Config", songs: "list[Song]") -> tuple[str, ...]:
-    """Songs of the part `train` that validate the reward model and choose among policies, by track id."""
+    """Track ids of the songs of the part `train` that are set aside for validation and selection."""
     from editorbot_core.songs.splits import hold_out
 
     return hold_out([song.track_id for song in songs], fraction=config.reward.held_out_fraction, seed=config.seed)
 
 
 def _tested(ensemble: "RewardEnsemble", songs: "list[Song]", answers: "list[Preference]") -> dict[str, float]:
-    """How well the ensemble orders pairs of songs that nothing was learned from or chosen by."""
+    """Metrics of the ensemble on pairs of held-out songs."""
     from editorbot_core.preferences.listener import known_ceiling
     from editorbot_core.preferences.pairs import pair_batch
     from editorbot_core.rewards.training import reward_metrics
@@ -133,7 +133,7 @@ def reward_model(
         )
         path = home.models / f"{memo.name}-{memo.inputs[:12]}.pt"
         sha256 = trained.ensemble.save(path)
-        # Reported only: nothing is chosen by it.
+        # Only reported: nothing is selected by it.
         test = _tested(trained.ensemble, songs_of(home, song_library, "eval"), answers_of(home, preferences, "eval"))
         metrics = {**trained.metrics, **test}
         stage.log(metrics, config.reward.epochs)
@@ -154,7 +154,7 @@ def reward_model(
 
 
 class _Lessons(NamedTuple):
-    """What both ways of training a policy start from."""
+    """The inputs of both PPO and DPO."""
 
     songs: "list[Song]"
     held_out: "list[Song]"
@@ -163,7 +163,7 @@ class _Lessons(NamedTuple):
 
 
 def _lessons(context: dg.AssetExecutionContext, home: Home, song_library: pd.DataFrame) -> _Lessons:
-    """Songs to learn from, songs of the part `train` to choose by, the reference policy and the reward model."""
+    """Songs to train on, songs of the part `train` to select with, the reference policy and the reward model."""
     from editorbot_core.policy.files import load_policy
     from editorbot_core.rewards.learned import load_reward
 

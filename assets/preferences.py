@@ -1,4 +1,4 @@
-"""Pairs of edits to be compared, and what was answered."""
+"""Pairs of edits to be compared, and the answers about them."""
 
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from editorbot_core.preferences.store import PreferenceStore
 
 
-# Pairs of songs that are only judged on, as a share of the pairs of the others: enough to report an accuracy.
+# Pairs per held-out song over pairs per training song: enough to report an accuracy.
 TEST_SHARE = 0.25
+# Largest number of pairs that are handed to the rating page.
 QUEUE_LENGTH = 400
 
 

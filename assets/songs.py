@@ -1,7 +1,7 @@
-"""Songs: which there are, which are held out, and their features per beat.
+"""Songs, their split into training and held-out songs, and their features per beat.
 
-A song belongs to one part, `train` or `eval`, from the day it comes, and the parts are stored. Songs of `eval` are
-used to judge and for nothing else.
+A song is assigned to one part, `train` or `eval`, when it is first seen, and the parts are stored. Songs of `eval` are
+used for evaluation only.
 """
 
 from dataclasses import asdict, fields
@@ -35,7 +35,7 @@ def records_of(library: pd.DataFrame, part: str | None = None) -> "list[SongReco
 
 
 def songs_of(home: Home, library: pd.DataFrame, part: str | None = None) -> "list[Song]":
-    """The accepted songs, ready to be edited."""
+    """The accepted songs, all or those of one part, with features and structure."""
     from editorbot_core.songs.library import load_songs
 
     return load_songs(records_of(library, part), home.path)

@@ -1,6 +1,6 @@
-"""Everything Dagster is told: assets, checks, jobs, the schedule, sensors and resources.
+"""The Dagster code location: assets, checks, jobs, the schedule, sensors and resources.
 
-Heavy libraries are imported inside the bodies, so that this module loads in about a second.
+Heavy libraries are imported inside the bodies of assets, so that this module loads in about a second.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ safe_environment()
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """A `Progress` that reports nothing."""
 
 
 def build_definitions(
     progress: Progress = silent, *, loggers: Mapping[str, dg.LoggerDefinition] | None = None
 ) -> dg.Definitions:
-    """All definitions; `progress` is told how far long stages are, `loggers` may be chosen in the run config."""
+    """All definitions; `progress` receives the progress of long stages, `loggers` can be selected in the run config."""
     return dg.Definitions(
         assets=dg.load_assets_from_modules([songs, preferences, models, evaluation]),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
@@ -39,7 +39,7 @@ def build_definitions(
             "tracking": Tracking.configure_at_launch(),
             "progress": progress,
         },
-        # One process for the whole chain: a process per step costs seconds and shares nothing.
+        # One process for all steps: a process per step costs seconds and shares no caches.
         executor=dg.in_process_executor,
         loggers=loggers,
     )

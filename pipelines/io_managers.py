@@ -1,4 +1,4 @@
-"""How tables travel between assets: Parquet through `TableStore`, with rows, columns and a preview in the UI."""
+"""Storage of tables between assets: Parquet in a `TableStore`, with rows, columns and a preview in the UI."""
 
 import dagster as dg
 import pandas as pd
@@ -20,7 +20,7 @@ class ParquetTables(dg.ConfigurableIOManager):
         return Home(folder=self.folder).tables
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
-        """Write the frame and say what is in it."""
+        """Write the frame, and report rows, columns and a preview."""
         name = context.asset_key.path[-1]
         self._store().write(name, obj)
         columns = [dg.TableColumn(str(column), str(kind)) for column, kind in obj.dtypes.items()]

@@ -1,4 +1,4 @@
-"""Which assets run together."""
+"""Jobs: which assets run together."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""Retraining by the clock. Ships stopped; EDITORBOT_AUTOMATION=on, or the switch in the UI, starts it."""
+"""Scheduled retraining. It is stopped by default; EDITORBOT_AUTOMATION=on or the switch in the UI starts it."""
 
 import dagster as dg
 

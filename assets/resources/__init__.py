@@ -1,1 +1,1 @@
-"""What assets need around their one call: the home, tables, tracking, stages, liveness, the ledger, reporting."""
+"""Resources of the assets: home folder, tables, MLflow tracking, stages, liveness of runs, ledger, reporting."""

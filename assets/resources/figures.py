@@ -1,4 +1,4 @@
-"""Plots as the Dagster UI shows them: small PNG files inside Markdown."""
+"""Plots and tables as metadata for the Dagster UI: small PNG files inside Markdown, and rounded numbers."""
 
 import base64
 import io
@@ -16,10 +16,10 @@ MAX_BYTES = 100_000
 
 
 def png(figure: "Figure", *, dpi: int = 80) -> bytes:
-    """The figure as PNG of fewer than 100 kB.
+    """The figure as PNG of less than 100 kB.
 
     Raises:
-        ParameterError: If it is larger even at a quarter of the resolution.
+        ParameterError: If it is too large even at a quarter of the resolution.
     """
     for resolution in (dpi, dpi // 2, dpi // 4):
         buffer = io.BytesIO()
@@ -38,7 +38,7 @@ def shown(images: Mapping[str, bytes]) -> dict[str, dg.MetadataValue]:
 
 
 def table_metadata(records: Sequence[Mapping[Any, Any]]) -> dg.TableMetadataValue:
-    """A small table as metadata; numbers are rounded for reading."""
+    """A small table as metadata; numbers are rounded to four decimals."""
 
     def cell(value: Any) -> str | int | float:
         if isinstance(value, float):

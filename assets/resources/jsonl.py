@@ -1,4 +1,4 @@
-"""Files of JSON lines that are only appended to."""
+"""Append-only files of JSON lines."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def append_line(path: Path, record: Mapping[str, object]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of an append-only file; a line that a killed process left unfinished is left out."""
+    """The records of an append-only file, without a line that a killed process left incomplete."""
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")

@@ -1,4 +1,4 @@
-"""Who wears the champion alias: the decision, the ledger, and the copy for commands that know no registry."""
+"""The ledger of decisions about the alias `champion`, and the exported copy of the champion's weights."""
 
 import shutil
 import time
@@ -11,7 +11,7 @@ from editorbot_core.base.files import sha256_file, write_bytes, write_text
 
 
 def ledger_path(home: Path) -> Path:
-    """Every decision about the champion, a line each, never changed."""
+    """Path of the ledger: JSON lines, one per decision, append-only."""
     return home / "state" / "champion.jsonl"
 
 
@@ -22,7 +22,7 @@ def record_decision(home: Path, action: str, **facts: Any) -> None:
 
 
 def last_champion(home: Path) -> Mapping[str, Any] | None:
-    """The last line of the ledger that says who the champion is."""
+    """The last decision, or None if there is none."""
     lines = read_lines(ledger_path(home))
     return lines[-1] if lines else None
 
@@ -32,14 +32,14 @@ def export_weights(source: Path, target: Path) -> None:
     sha256 = sha256_file(source)
     if target.is_file() and sha256_file(target) == sha256:
         return
-    # Without a digest for a moment rather than with that of another file, which would be refused.
+    # The digest is removed first: weights without a digest can be loaded, weights with that of other weights cannot.
     target.with_name(target.name + ".sha256").unlink(missing_ok=True)
     write_bytes(target, source.read_bytes())
     write_text(target.with_name(target.name + ".sha256"), f"{sha256}  {target.name}\n")
 
 
 def empty_folder(folder: Path) -> Path:
-    """The folder, made anew."""
+    """Delete the folder with everything in it and make it again, empty; return it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

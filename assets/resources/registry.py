@@ -1,4 +1,4 @@
-"""Names, gates and promotion rules of the models, from `mlflow/registry.yaml`."""
+"""Settings of the model registry from `mlflow/registry.yaml`: names, gates, promotion rules, automation."""
 
 import math
 from dataclasses import dataclass, fields
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gates:
-    """What a stage must show before the next one runs on it.
+    """Conditions that a stage must meet before the next one uses its result.
 
     Attributes:
         min_train_songs: Accepted songs that are not held out.
         min_pairs: Labelled pairs of those songs, ties not counted.
         min_reward_accuracy: Share of held-out pairs ordered as the listener did.
-        max_saturated_frac: Share of reward scores within 0.1 of either end of the range.
-        max_kl_ref_unit: KL of a trained policy to the reference, nat per unit.
-        min_cut_frac: Share of units that a trained policy cuts at half length.
-        max_target_abs_err: Distance of the edit's length from the target, as a share of the target.
+        max_saturated_frac: Share of reward scores within 0.1 of either end of their range.
+        max_kl_ref_unit: KL divergence of a trained policy from the reference, nats per unit.
+        min_cut_frac: Share of units that a trained policy cuts when the target is half the song.
+        max_target_abs_err: Absolute error of the edit's length, as a share of the target.
     """
 
     min_train_songs: int
@@ -51,12 +51,12 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Automation:
-    """When runs start by themselves.
+    """When runs start automatically.
 
     Attributes:
         retrain_cron: Times of retraining, five cron fields.
-        min_new_answers: Answers by people since the last snapshot that start a retraining.
-        max_attempts: How often a failed request is made again.
+        min_new_answers: Number of answers by people since the last snapshot that starts a retraining.
+        max_attempts: Attempts to repeat a failed request.
     """
 
     retrain_cron: str
@@ -66,7 +66,7 @@ class Automation:
 
 @dataclass(frozen=True)
 class Registry:
-    """The whole file.
+    """The settings of the registry.
 
     Attributes:
         experiment: MLflow experiment of every run.

@@ -1,4 +1,4 @@
-"""What every model asset does around its one training call: settings, provenance, weights, plots, a description."""
+"""Common steps of model assets: logging settings, provenance, weights and plots, and the report on a policy."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ def params(home: Home, names: Sequence[str]) -> dict[str, Any]:
 
 
 def provenance(context: dg.AssetExecutionContext, memo: Memo, *parents: str) -> dict[str, str]:
-    """What a model version was made of: the data versions of `parents`, the code, the Dagster run."""
+    """Tags of a model version: the data versions of `parents`, the version of the code, the Dagster run."""
     tags = {"inputs": memo.inputs, "code_version": code_version(), "dagster_run_id": context.run.run_id}
     for parent in parents:
         made = latest_materialization(context.instance, parent)

@@ -1,4 +1,4 @@
-"""Tables of the pipeline: one Parquet file per asset, on a local folder or any address that fsspec knows."""
+"""Tables of the pipeline: one Parquet file per asset, in a local folder or at any address that fsspec supports."""
 
 import hashlib
 import io
@@ -16,12 +16,12 @@ _DIGEST = b"editorbot.content"
 
 
 def _content_digest(table: "pa.Table") -> str:
-    """Digest of names and values, however the file lays them out."""
+    """Digest of column names and values, independent of the layout of the file."""
     return hashlib.sha256(repr(table.to_pydict()).encode()).hexdigest()
 
 
 def encode_table(frame: pd.DataFrame) -> bytes:
-    """`frame` as Parquet with a checksum on every page and the digest of the content in the footer."""
+    """`frame` as Parquet, with a checksum on every page and a digest of the content in the metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -49,7 +49,7 @@ def decode_table(content: bytes, *, source: str) -> pd.DataFrame:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise FormatError(f"{source}: damaged: {error}; make it again") from error
     if stated != found:
-        raise FormatError(f"{source}: damaged: the content does not have the digest stored with it; make it again")
+        raise FormatError(f"{source}: damaged: the content does not match the stored digest; make it again")
     return frame
 
 
@@ -62,7 +62,7 @@ def table_version(frame: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class TableStore:
-    """Where tables live.
+    """A store of tables by name.
 
     Attributes:
         root: A folder, or an address such as `s3://bucket/tables`.
@@ -71,7 +71,7 @@ class TableStore:
     root: str
 
     def address(self, name: str) -> str:
-        """Where the table `name` stands."""
+        """Address of the table `name`."""
         return f"{self.root.rstrip('/')}/{name}.parquet"
 
     def exists(self, name: str) -> bool:
@@ -82,7 +82,7 @@ class TableStore:
         return bool(filesystem.exists(path))
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
-        """Replace the table `name` in one step (an object store's put is one step by itself)."""
+        """Replace the table `name` in one step; in an object store, a put is atomic."""
         import fsspec
         from fsspec.implementations.local import LocalFileSystem
 

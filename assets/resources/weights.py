@@ -1,4 +1,4 @@
-"""Weights on this machine: where a model asset left them, and their digest."""
+"""Local weights of model assets: their path and digest."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Weights(NamedTuple):
 
 
 def weights_of(instance: dg.DagsterInstance, name: str) -> Weights:
-    """What the model asset `name` made last.
+    """The latest weights of the model asset `name`.
 
     Raises:
         StoreError: If it was never materialized, or the file is gone or damaged.
@@ -33,6 +33,6 @@ def weights_of(instance: dg.DagsterInstance, name: str) -> Weights:
 
 
 def still_there(memo: Memo) -> bool:
-    """Whether the weights of the last materialization are whole."""
+    """Whether the weights of the last materialization exist and are undamaged."""
     path, sha256 = memo.recall("weights"), memo.recall("sha256")
     return bool(path) and Path(path).is_file() and sha256_file(path) == sha256

@@ -1,7 +1,7 @@
 """The command `editorbot grid`: show the beats of a song, and correct them.
 
-Options given together are applied in the order --file, --tempo, --metre, --shift, each to what the one before made;
-what is said in a later command is said of the corrected grid. See `corrections` for what is kept.
+Options given together are applied in the order --file, --tempo, --metre, --shift, each to the result of the one before;
+later commands apply to the corrected grid. `analysis.beats.corrections` stores the result.
 """
 
 import argparse
@@ -62,7 +62,7 @@ class _SongFile:
             if stored.metadata.get("grid_version") == self.version and stored.metadata["sha256"] == self.sha256:
                 return stored.features.grid
         except (FormatError, KeyError):
-            # Not ingested, or to be ingested again: the beats are found here.
+            # Not ingested, or to be ingested again: the beats are tracked here.
             pass
         return find_beats(self.tracker, self.decoded.frames, self.decoded.samples)
 
@@ -116,7 +116,7 @@ def describe(grid: "BeatGrid", source: str) -> list[str]:
 
     Args:
         grid: The grid.
-        source: Who found it.
+        source: Where its beats come from.
     """
     downbeats = grid.downbeats
     bars = f"{grid.metre} beats per bar, {len(downbeats)} bars" + (
@@ -157,9 +157,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep",
         type=int,
         choices=(1, 2),
-        help="with --tempo /2: the first or the second of every two beats (default: what the audio makes likelier)",
+        help="with --tempo /2: keep the first or the second of every two beats (default: chosen by the audio)",
     )
-    add("--metre", type=int, choices=(3, 4), help="beats per bar; where bars start is found again")
+    add("--metre", type=int, choices=(3, 4), help="beats per bar; downbeats are found again")
     add("--shift", type=int, metavar="N", help="start every bar N beats later, or earlier: +1, +2, -1")
     add(
         "--file",
@@ -168,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take beats and positions from a file: editorbot.annotation/1, or text "
         "with a time and a position per line",
     )
-    add("--clear", action="store_true", help="forget the correction")
+    add("--clear", action="store_true", help="delete the correction")
     add("--list", action="store_true", help="list all corrections")
     add_tracker(parser)
     add("--home", type=Path, metavar="DIR", help="folder of local results (default: EDITORBOT_HOME, else .editorbot)")
@@ -195,7 +195,7 @@ def _clear(song: Path, folder: Path) -> None:
     named = re.fullmatch(r"[0-9a-f]{16}", str(song)) and not song.exists()
     if not remove_correction(folder, str(song) if named else sha256_audio(song)):
         raise ParameterError(f"{path_to_text(song)}: there is no correction to clear; --list shows those there are")
-    say(f"{path_to_text(song)}: the correction is forgotten; the tracker's beats are used again")
+    say(f"{path_to_text(song)}: the correction is deleted; the tracker's beats are used again")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`editorbot study`: learn on one folder of annotated songs, judge on another, over several seeds."""
+"""The command `editorbot study`: train on one folder of annotated songs, evaluate on another, over several seeds."""
 
 import argparse
 from pathlib import Path
@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Learn on one folder of annotated songs, judge on another, over several seeds; write the table."
     )
     add = parser.add_argument
-    add("--train", type=Path, required=True, metavar="FOLDER", help="songs to learn from")
-    add("--test", type=Path, required=True, metavar="FOLDER", help="songs to judge on, used for nothing else")
-    add("--seeds", type=int, default=3, metavar="N", help="how often everything is learned anew (default: 3)")
+    add("--train", type=Path, required=True, metavar="FOLDER", help="songs to train on")
+    add("--test", type=Path, required=True, metavar="FOLDER", help="songs to evaluate on, used for nothing else")
+    add("--seeds", type=int, default=3, metavar="N", help="number of trainings, each with its own seed (default: 3)")
     add("--rounds", type=int, default=2, metavar="N", help="rounds of collecting, comparing and learning (default: 2)")
     add("--ratio", type=float, nargs="+", default=[0.5], help="target lengths over song length (default: 0.5)")
     add("--only", default="", metavar="TEXT", help="only test files whose name contains this, such as .band.")
