@@ -1,4 +1,4 @@
-"""Ranges of a source; a list of them in output order is what the renderer plays.
+"""Ranges of a source; the renderer plays a list of them in order.
 
 Ranges are half-open, `[start_s, end_s)`, in seconds from the first sample of the source.
 """

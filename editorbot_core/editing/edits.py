@@ -161,7 +161,7 @@ class EditDecisionList:
         grid: The beats of the source.
         units: How beats are grouped.
         actions: int64 (n_beats,), one id per beat, equal within a unit.
-        segments: What a player needs, in output order.
+        segments: Ranges of the source to play, in output order.
         target_duration_s: Requested length, s.
         model: Name and version of the editor that made the edit.
         scores: Named scores of the edit.

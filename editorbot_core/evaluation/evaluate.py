@@ -176,7 +176,7 @@ def evaluate(
 
     Raises:
         ParameterError: If there is nothing to evaluate.
-        Exception: Whatever an editor or the renderer raises; a note names the editor and the song.
+        Exception: If an editor or the renderer raises; a note names the editor and the song.
     """
     validate(editors, songs, ratios)
     rows = []

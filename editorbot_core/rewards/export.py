@@ -1,7 +1,7 @@
 """The reward model as MLflow stores it for other programs: one pure function of tensors, for `torch.export`.
 
-A row is an edit. What the pipeline itself loads are the `.pt` weights that are logged beside it. Policies are
-registered by those weights alone: an edit is decided unit by unit under a mask, which is no single pure function.
+A row is an edit. The pipeline itself loads the `.pt` weights that are logged beside it. Policies are registered with
+those weights alone: an edit is decided unit by unit under a mask, which is not a single pure function.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ BEATS_PER_UNIT = 4
 
 
 class Export(NamedTuple):
-    """What is traced.
+    """The module to export, with example inputs to trace it on.
 
     Attributes:
         module: Module whose forward takes the examples in order.
         examples: Tensors by name, two rows each.
-        output: What the module says of them.
+        output: Output of the module for the examples.
     """
 
     module: "torch.nn.Module"

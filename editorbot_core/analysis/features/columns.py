@@ -235,24 +235,24 @@ def span(group: str) -> slice:
 
 _PAGE = """# Features of a beat
 
-{n_features} numbers per beat, float32, raw: what standardises them belongs to a model. This page is printed by
+{n_features} numbers per beat, float32, not standardised; models do that. This page is printed by
 `python -m editorbot_core.analysis.features.columns`.
 
-## What a row is
+## Rows
 
-- Row *i* describes the audio from beat *i* to beat *i* + 1: the mean over the frames centred in between. A beat shorter
-  than the distance of frames takes the next frame.
-- The first row begins with the first beat: what lies before it (the lead-in) is in no row. The last row ends with the
-  audio, final decay included.
+- Row *i* describes the audio from beat *i* to beat *i* + 1: the mean over the frames centred in between. A beat with no
+  frame in it takes the next frame.
+- The first row begins with the first beat: the lead-in before it is in no row. The last row ends with the audio and
+  includes the final decay.
 - Audio is the mean of the channels at {sample_rate:,} Hz (soxr, HQ). A frame is {n_fft:,} samples under a periodic
   Hann window, centred on a multiple of {hop_length} samples ({frame_rate:.1f} frames a second); beyond its ends the
   audio is silent.
 - Differences are 0 in the first row. The length of the last beat counts as that of the beat before it.
 - `beat_phase` comes from the estimated downbeats; in a bar that is longer than the song's usual bar it starts again.
 
-## Definitions that could be read in two ways
+## Definitions in detail
 
-- **RMS** is of the samples, without window (librosa's `rms(y=)`); of spectra it would differ by up to 40 %.
+- **RMS** is computed from samples without a window (librosa's `rms(y=)`); from spectra it would differ by up to 40 %.
 - **Mel** bands are {n_mels} Slaney triangles of unit area on the power spectrum; in dB they are at least -100 dB and at
   most {top_db:.0f} dB below the song's loudest. One mel spectrogram serves onset strength, MFCC and pseudo-stems.
 - **MFCC** are coefficients 0-{last_mfcc} of the orthonormal cosine transform (type II) of the mel bands in dB, without
@@ -261,24 +261,23 @@ _PAGE = """# Features of a beat
 - **Chroma** comes from the power spectrum, tuned to the song: the deviation from A = 440 Hz, in hundredths of a
   semitone, that most spectral peaks share, estimated on the first ten minutes.
 - **Deltas** at the ends of a song are those of the first and the last full window.
-- Everything that librosa 0.11 has by name has its default definition; `make bench` prints the largest differences.
+- All features that exist in librosa 0.11 have its default definition; `make bench` prints the largest differences.
 
 ## Pseudo-stems
 
-Masks on the mel power spectrogram, which sum to one. They are proxies, not separated audio.
+Masks on the mel power spectrogram that sum to one. They are proxies, not separated audio.
 
-| stem | is | correlation |
+| stem | definition | correlation |
 |---|---|---|
 {stems}
 
-The correlation is that of `*_energy`, beat by beat, with the energy of the true stem, the mean over the first twelve
-demo songs (in brackets: that of the whole mix's RMS); `make bench` measures it. Recordings are harder.
+The correlation is that of `*_energy` with the energy of the true stem, beat by beat, averaged over the first twelve
+demo songs (in brackets: that of the RMS of the mix); `make bench` measures it. Recordings are harder.
 
-With `separator=demucs` (`pip install 'editorbot[demucs]'`; weights are fetched once, by hand) the stems are those of
+With `separator=demucs` (`pip install 'editorbot[demucs]'`; weights are downloaded once, by hand) the stems are those of
 Hybrid Transformer Demucs (Rouard, Massa and Défossez 2023) on the mono mix. It holds the whole song in memory and is
-far slower. A file of features names what divided the song in its schema metadata, `separator`; a model trained on
-features of one separator wants songs of the same. Nothing falls back to masks: where Demucs or its weights are missing,
-that is an error.
+far slower. A file of features names its separator in the schema metadata, `separator`; a model needs songs with the
+separator that it was trained on. There is no fallback to masks: if Demucs or its weights are missing, that is an error.
 
 ## Columns
 
@@ -293,17 +292,17 @@ compares songs names the groups it compares.
 # Definition, correlation of the energy, and of the mix's, with the true stem.
 _STEMS = {
     "drums": (
-        "what is louder across frequency than along time: medians of 13 bands, 17 frames (Fitzgerald 2010)",
+        "energy smooth across frequency rather than along time: medians of 13 bands, 17 frames (Fitzgerald 2010)",
         0.72,
         0.55,
     ),
-    "bass": ("of the rest, what is below about 200 Hz", 0.78, 0.64),
+    "bass": ("of the rest, energy below about 200 Hz", 0.78, 0.64),
     "vocals": (
-        "of the rest, 150-5,000 Hz, what rises above 2.4 s of background (as in REPET: Rafii and Pardo 2013)",
+        "of the rest, energy in 150-5,000 Hz above 2.4 s of background (as in REPET: Rafii and Pardo 2013)",
         0.90,
         0.75,
     ),
-    "other": ("what remains", 0.73, 0.68),
+    "other": ("the remainder", 0.73, 0.68),
 }
 
 

@@ -158,7 +158,7 @@ def _repetition_start(similarity: np.ndarray, width: int, bar: int, min_lag: int
 
 
 def _repetition_end(similarity: np.ndarray, width: int, bar: int, min_lag: int) -> np.ndarray:
-    """'A repetition ended before here': the units behind have a match, and the match goes on differently."""
+    """'A repetition ended before here': the units before have a match, and the match continues differently."""
     behind = later(mean_ahead(similarity, width), width)
     ahead = mean_ahead(similarity, bar)
     return weigh_matches(behind, behind - ahead, sharpness=_MATCH_SHARPNESS, min_lag=min_lag, min_past=width)

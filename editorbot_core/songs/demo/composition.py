@@ -88,7 +88,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Material:
-    """What a letter of the form stands for.
+    """The music of one letter of the form.
 
     Attributes:
         key: Key of the phrase.
@@ -155,7 +155,7 @@ def parse_form(form: str) -> tuple[Phrase, ...]:
 
 
 def phrase_role(label: str) -> str:
-    """What a letter does in the song: intro, verse, chorus, bridge, interlude or outro."""
+    """The role of a letter in the song: intro, verse, chorus, bridge, interlude or outro."""
     named = {"i": "intro", "o": "outro", "A": "verse", "B": "chorus"}
     return named.get(label, "bridge" if label.isupper() else "interlude")
 

@@ -284,7 +284,7 @@ def _annotate(score: Score, beat_times: np.ndarray) -> dict[str, Any]:
 
 
 def _kind(label: str) -> str:
-    """Kind of section that a letter stands for."""
+    """Kind of the section of a letter, as in annotations."""
     special = {"i": "intro", "o": "outro", "X": "extra_vocal", "x": "extra_instrumental"}
     return special.get(label, "vocal" if label.isupper() else "instrumental")
 
