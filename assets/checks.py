@@ -11,9 +11,13 @@ import pandas as pd
 from assets.evaluation import champion, policy_evaluation
 from assets.models import dpo_policy, ppo_policy, reference_policy, reward_model
 from assets.preferences import preferences
+from assets.resources.home import Home
 from assets.resources.memo import latest_materialization, metadata_value
 from assets.resources.registry import registry
+from assets.resources.tracking import Tracking
 from assets.songs import beat_features, song_library
+from editorbot_core.base.files import sha256_file
+from editorbot_core.base.home import champion_path
 
 
 def _reported(context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition, *names: str) -> list[Any]:
@@ -121,7 +125,20 @@ def challenger_is_not_worse(context: dg.AssetCheckExecutionContext) -> dg.AssetC
 
 
 @dg.asset_check(asset=champion, blocking=True)
-def champion_is_in_the_registry(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """Somebody wears the alias, and its weights are on this machine."""
+def champion_is_in_the_registry(
+    context: dg.AssetCheckExecutionContext, home: Home, tracking: Tracking
+) -> dg.AssetCheckResult:
+    """The version with the alias `champion` is the one that was reported, and its weights are on this machine."""
     version, sha256 = _reported(context, champion, "champion_version", "champion_sha256")
-    return dg.AssetCheckResult(passed=True, description=f"version {version}, weights {sha256[:12]}")
+    names = registry()
+    current = tracking.aliased(names.policy_name, names.champion)
+    path = champion_path(home.path)
+    exported = sha256_file(path) if path.is_file() else ""
+    faults = []
+    if current is None or current.sha256 != sha256:
+        faults.append(f"the registry's champion is {f'version {current.version}' if current else 'no version'}")
+    if exported != sha256:
+        faults.append(f"{path} is {'another file' if exported else 'missing'}")
+    return dg.AssetCheckResult(
+        passed=not faults, description=f"version {version}, weights {sha256[:12]}" + "".join(f"; {f}" for f in faults)
+    )

@@ -1,6 +1,6 @@
 """Evaluation on held-out songs, the champion, and its edits to listen to."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from assets.resources.figures import png, shown, table_metadata
 from assets.resources.home import Home
-from assets.resources.ledger import empty_folder, export_weights, last_champion, record_decision
+from assets.resources.ledger import Challenge, decide, empty_folder, export_weights, last_champion, record_decision
 from assets.resources.memo import Memo, latest_materialization, metadata_value
 from assets.resources.registry import registry
 from assets.resources.reporting import params, provenance
@@ -16,10 +16,11 @@ from assets.resources.tables import table_version
 from assets.resources.tracking import RegisteredVersion, Tracking
 from assets.resources.weights import weights_of
 from assets.songs import songs_of
-from editorbot_core.base.errors import GateError, StoreError
+from editorbot_core.base.errors import StoreError
 from editorbot_core.base.files import sha256_file
 from editorbot_core.base.home import champion_path, champion_reward_path
 from editorbot_core.base.progress import Progress
+from editorbot_core.evaluation.comparison import Gain, paired_gain
 
 if TYPE_CHECKING:
     from editorbot_core.editing.baselines import Editor
@@ -72,12 +73,11 @@ def policy_evaluation(
     song_library: pd.DataFrame,
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """Policies, the champion and the baselines on held-out songs: a row per song, target length and editor."""
-    from editorbot_core.evaluation.comparison import paired_gain
 
     names = registry()
     new = {name: weights_of(context.instance, name).sha256 for name in ("reference_policy", *CONTENDERS)}
-    worn = tracking.aliased(names.policy_name, names.champion)
-    opponent = worn if worn is not None and worn.sha256 not in new.values() else None
+    current = tracking.aliased(names.policy_name, names.champion)
+    opponent = current if current is not None and current.sha256 not in new.values() else None
     memo = Memo(context, home, settings=("seed", "eval_ratios"))
     # The alias `champion` may have moved to another policy since.
     same_opponent = opponent is None or memo.recall("opponent_sha256") == opponent.sha256
@@ -98,8 +98,8 @@ def policy_evaluation(
             stage.plot(name, image)
         stage.table("evaluation", table.reset_index())
         challenger = max(CONTENDERS, key=lambda name: evaluation.quality(name).mean)
-        wearing = [name for name, sha256 in new.items() if worn is not None and sha256 == worn.sha256]
-        against = "champion" if opponent is not None else next(iter(wearing), "reference_policy")
+        holders = [name for name, sha256 in new.items() if current is not None and sha256 == current.sha256]
+        against = "champion" if opponent is not None else next(iter(holders), "reference_policy")
         against = "reference_policy" if against == challenger else against
         gain = paired_gain(evaluation.rows, challenger, against, seed=config.seed)
         wins = {
@@ -149,27 +149,26 @@ def champion(context: dg.AssetExecutionContext, home: Home, tracking: Tracking) 
     with FileLock(home.state / "champion.lock", timeout=60):
         memo = Memo(context, home)
         names = registry()
-        evaluated = latest_materialization(context.instance, "policy_evaluation")
-        worn = tracking.aliased(names.policy_name, names.champion)
-        if memo.unchanged and worn is not None:
-            if worn.sha256 == memo.recall("champion_sha256") and _exported(home, worn):
+        current = tracking.aliased(names.policy_name, names.champion)
+        if memo.unchanged and current is not None:
+            if current.sha256 == memo.recall("champion_sha256") and _exported(home, current):
                 return memo.again()
-            if worn.sha256 != memo.recall("champion_sha256"):
-                # Somebody moved the alias; the registry is authoritative.
-                record_decision(home.path, "followed", version=worn.version, sha256=worn.sha256)
+            if current.sha256 != memo.recall("champion_sha256"):
+                # Somebody moved the alias; the registry is right.
+                record_decision(home.path, "followed", version=current.version, sha256=current.sha256)
         else:
-            worn = _decide(context, home, tracking, evaluated, worn)
-        export_weights(tracking.fetch(names.policy_name, worn), champion_path(home.path))
+            current = _settle(context, home, tracking, current)
+        export_weights(tracking.fetch(names.policy_name, current), champion_path(home.path))
         reward = tracking.aliased(names.reward_name, names.champion)
         if reward is not None:
             export_weights(tracking.fetch(names.reward_name, reward), champion_reward_path(home.path))
         decision = last_champion(home.path) or {}
     return memo.made(
-        worn.sha256[:32],
+        current.sha256[:32],
         {
-            "champion_version": worn.version,
-            "champion_sha256": worn.sha256,
-            "champion_asset": worn.tags.get("asset", ""),
+            "champion_version": current.version,
+            "champion_sha256": current.sha256,
+            "champion_asset": current.tags.get("asset", ""),
             "decision": str(decision.get("action", "")),
             "reason": str(decision.get("reason", "")),
             "weights": str(champion_path(home.path)),
@@ -177,64 +176,59 @@ def champion(context: dg.AssetExecutionContext, home: Home, tracking: Tracking) 
     )
 
 
-def _exported(home: Home, worn: RegisteredVersion) -> bool:
+def _exported(home: Home, current: RegisteredVersion) -> bool:
     path = champion_path(home.path)
-    return path.is_file() and sha256_file(path) == worn.sha256
+    return path.is_file() and sha256_file(path) == current.sha256
 
 
-def _decide(
-    context: dg.AssetExecutionContext,
-    home: Home,
-    tracking: Tracking,
-    evaluated: dg.AssetMaterialization | None,
-    worn: RegisteredVersion | None,
+def _challenge(evaluated: dg.AssetMaterialization | None) -> Challenge:
+    """What the evaluation says about the best new policy."""
+
+    def reported(name: str) -> Any:
+        return metadata_value(evaluated, name) or ""
+
+    return Challenge(
+        challenger=str(reported("challenger")),
+        sha256=str(reported("challenger_sha256")),
+        against=str(reported("challenger_against")),
+        opponent_sha256=str(reported("opponent_sha256")),
+        gain=Gain(
+            float(reported("challenger_gain") or 0.0),
+            float(reported("challenger_gain_probability") or 0.0),
+            int(reported("n_songs") or 0),
+        ),
+    )
+
+
+def _settle(
+    context: dg.AssetExecutionContext, home: Home, tracking: Tracking, current: RegisteredVersion | None
 ) -> RegisteredVersion:
-    """Promote the challenger or keep the champion, compare-and-set; returns who is the champion now."""
-    from editorbot_core.evaluation.comparison import Gain, is_better
-
+    """Carry out the decision between the challenger and `current`, the champion so far; returns the champion."""
     names = registry()
+    challenge = _challenge(latest_materialization(context.instance, "policy_evaluation"))
+    files = {name: weights_of(context.instance, name).sha256 for name in ("reference_policy", *CONTENDERS)}
 
-    def said(name: str) -> str:
-        return str(metadata_value(evaluated, name) or "")
+    def version_of(asset: str, sha256: str) -> RegisteredVersion:
+        version = tracking.find_version(names.policy_name, sha256)
+        if version is None:
+            raise StoreError(
+                f"{names.policy_name} holds no version of {asset} yet: MLflow did not answer when it was trained; run "
+                "again, which sends what is waiting first"
+            )
+        return version
 
-    gain = {name: float(metadata_value(evaluated, f"challenger_{name}")) for name in ("gain", "gain_probability")}
-    challenger = tracking.find_version(names.policy_name, said("challenger_sha256"))
-    if challenger is None:
-        raise StoreError(
-            f"{names.policy_name} holds no version of {said('challenger')} yet: MLflow did not answer when it was "
-            "trained; run again, which sends what is waiting first"
-        )
+    challenger = version_of(challenge.challenger, challenge.sha256)
     tracking.set_alias(names.policy_name, names.challenger, challenger.version)
-    if worn is not None and worn.sha256 == challenger.sha256:
-        record_decision(home.path, "kept", version=worn.version, sha256=worn.sha256, reason="it is the challenger")
-        return worn
-    contenders = {weights_of(context.instance, name).sha256 for name in ("reference_policy", *CONTENDERS)}
-    if worn is not None and worn.sha256 != said("opponent_sha256") and worn.sha256 not in contenders:
-        raise GateError("the champion changed since the evaluation; materialize policy_evaluation again")
-    better = is_better(
-        Gain(gain["gain"], gain["gain_probability"], 0),
-        min_gain=names.promotion.min_quality_gain,
-        min_probability=names.promotion.min_gain_probability,
+    decision = decide(current.sha256 if current else None, challenge, contenders=files.values(), rules=names.promotion)
+    facts = {"reason": decision.reason, "gain": challenge.gain.mean, "gain_probability": challenge.gain.probability}
+    if decision.winner == "champion" and current is not None:
+        record_decision(home.path, "kept", version=current.version, sha256=current.sha256, **facts)
+        return current
+    chosen = (
+        challenger if decision.winner == "challenger" else version_of("reference_policy", files["reference_policy"])
     )
-    reason = (
-        f"{said('challenger')} gains {gain['gain']:+.2f} points over {said('challenger_against')}, "
-        f"more than nothing in {gain['gain_probability']:.0%} of resamples "
-        f"({names.promotion.min_gain_probability:.0%} needed)"
-    )
-    if better:
-        chosen = challenger
-    elif worn is not None:
-        record_decision(home.path, "kept", version=worn.version, sha256=worn.sha256, reason=reason, **gain)
-        return worn
-    else:
-        # There is no champion yet and the challenger is not better than the warm start, which becomes the champion.
-        reference = weights_of(context.instance, "reference_policy").sha256
-        found = tracking.find_version(names.policy_name, reference)
-        if found is None:
-            raise StoreError(f"{names.policy_name} holds no version of reference_policy yet; run again")
-        chosen, reason = found, f"{reason}; the warm start is kept"
     tracking.set_alias(
-        names.policy_name, names.champion, chosen.version, {"gates": "passed", "promotion_reason": reason}
+        names.policy_name, names.champion, chosen.version, {"gates": "passed", "promotion_reason": decision.reason}
     )
     reward = tracking.find_version(names.reward_name, weights_of(context.instance, "reward_model").sha256)
     if reward is not None:
@@ -244,12 +238,11 @@ def _decide(
         "promoted",
         version=chosen.version,
         sha256=chosen.sha256,
-        previous=worn.version if worn else "",
+        previous=current.version if current else "",
         dagster_run_id=context.run.run_id,
-        reason=reason,
-        **gain,
+        **facts,
     )
-    context.log.info(f"champion is version {chosen.version}: {reason}")
+    context.log.info(f"champion is version {chosen.version}: {decision.reason}")
     return chosen
 
 

@@ -4,7 +4,8 @@ All are trained on songs of the part `train`. Some of those are set aside, to va
 policies with.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 import pandas as pd
@@ -18,14 +19,19 @@ from assets.resources.tables import table_version
 from assets.resources.tracking import Tracking
 from assets.resources.weights import still_there, weights_of
 from assets.songs import songs_of
-from editorbot_core.base.progress import Progress
+from editorbot_core.base.progress import Log, Progress
 
 if TYPE_CHECKING:
     from editorbot_core.config import Config
+    from editorbot_core.editing.batches import SongBatch
+    from editorbot_core.policy.dpo_state import DPOState
     from editorbot_core.policy.network import Policy
+    from editorbot_core.policy.ppo_state import PPOState
     from editorbot_core.preferences.preference import Preference
     from editorbot_core.rewards.learned import RewardEnsemble
+    from editorbot_core.rewards.mixing import RewardPair
     from editorbot_core.songs.song import Song
+    from editorbot_core.training.judge import HeldOutJudge
 
 
 @dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features"])
@@ -154,27 +160,95 @@ def reward_model(
 
 
 class _Lessons(NamedTuple):
-    """The inputs of both PPO and DPO."""
+    """What every way of optimising a policy starts from.
+
+    Attributes:
+        songs: Songs to learn from.
+        held_out: Songs of the part `train` to choose by.
+        batch: The songs to learn from, on the device.
+        reference: The reference policy.
+        rewards: The learned and the dense reward.
+        judge: Judges a policy on the held-out songs.
+    """
 
     songs: "list[Song]"
     held_out: "list[Song]"
+    batch: "SongBatch"
     reference: "Policy"
-    ensemble: "RewardEnsemble"
+    rewards: "RewardPair"
+    judge: "HeldOutJudge"
 
 
 def _lessons(context: dg.AssetExecutionContext, home: Home, song_library: pd.DataFrame) -> _Lessons:
-    """Songs to train on, songs of the part `train` to select with, the reference policy and the reward model."""
+    """The lessons of this run: songs, and what the assets `reference_policy` and `reward_model` made last."""
+    from editorbot_core.editing.batches import collate
     from editorbot_core.policy.files import load_policy
     from editorbot_core.rewards.learned import load_reward
+    from editorbot_core.rewards.mixing import reward_pair
+    from editorbot_core.training.judge import HeldOutJudge
 
     config, device = home.config(), home.device()
-    songs = songs_of(home, song_library, "train")
-    aside = _aside(config, songs)
+    known = songs_of(home, song_library, "train")
+    aside = _aside(config, known)
+    songs, held_out = ([song for song in known if (song.track_id in aside) is apart] for apart in (False, True))
+    batch = collate(songs).to(device)
+    ensemble = load_reward(weights_of(context.instance, "reward_model").path, device=device)
     return _Lessons(
-        songs=[song for song in songs if song.track_id not in aside],
-        held_out=[song for song in songs if song.track_id in aside],
+        songs=songs,
+        held_out=held_out,
+        batch=batch,
         reference=load_policy(weights_of(context.instance, "reference_policy").path, device).policy,
-        ensemble=load_reward(weights_of(context.instance, "reward_model").path, device=device),
+        rewards=reward_pair(ensemble, batch),
+        judge=HeldOutJudge(held_out, ensemble, ratios=config.eval_ratios, device=device),
+    )
+
+
+def _optimised_policy(
+    context: dg.AssetExecutionContext,
+    home: Home,
+    tracking: Tracking,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    names: tuple[str, ...],
+    panels: Mapping[str, list[str]],
+    train: "Callable[[_Lessons, Log], PPOState | DPOState]",
+    facts: "Callable[[Any], dict[str, Any]]" = lambda _state: {},
+) -> dg.MaterializeResult:
+    """What every way of optimising a policy against the reward shares: reuse, lessons, the stage, and the weights.
+
+    Args:
+        context: Of the asset.
+        home: Local results and settings.
+        tracking: MLflow.
+        tables: The tables that are learned from, by the name of their asset; `song_library` is one.
+        names: Groups of settings that the result depends on, besides those of the reward.
+        panels: Title to the metrics of each plot.
+        train: Trains the reference of the lessons and logs metrics.
+        facts: What the materialization says of the final state besides.
+    """
+    memo = Memo(context, home, settings=(*names, "reward"))
+    if memo.unchanged and still_there(memo):
+        return memo.again()
+    lessons = _lessons(context, home, tables["song_library"])
+    with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
+        for name, table in tables.items():
+            stage.dataset(name, table, table_version(table))
+        state = train(lessons, stage.log)
+        sha256, metadata = finish_policy(
+            context,
+            home,
+            memo,
+            stage,
+            state.selection.best_policy(state.policy),
+            reference=lessons.reference,
+            songs=lessons.songs,
+            parents=("song_library", "beat_features", "reference_policy", "preferences", "reward_model"),
+            panels={**panels, "held out: total reward": ["eval/score"], "held out: quality": ["eval/guard"]},
+        )
+    if state.stopped:
+        context.log.warning(f"stopped early: {state.stopped}")
+    return memo.made(
+        sha256[:32], {**metadata, "stopped": state.stopped or "no", **facts(state), **tracking.metadata(stage)}
     )
 
 
@@ -187,49 +261,30 @@ def ppo_policy(
     song_library: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """The reference policy after proximal policy optimisation against the reward model."""
-    names = ("seed", "total_steps", "ppo", "eval_ratios")
-    memo = Memo(context, home, settings=(*names, "reward"))
-    if memo.unchanged and still_there(memo):
-        return memo.again()
-    from editorbot_core.editing.batches import collate
-    from editorbot_core.policy.ppo import init_ppo, train_ppo
-    from editorbot_core.rewards.mixing import reward_pair
-    from editorbot_core.training.judge import HeldOutJudge
 
-    config = home.config()
-    lessons = _lessons(context, home, song_library)
-    batch = collate(lessons.songs).to(home.device())
-    rewards = reward_pair(lessons.ensemble, batch)
-    with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
-        stage.dataset("song_library", song_library, table_version(song_library))
-        state = train_ppo(
-            init_ppo(lessons.reference, batch, rewards, config=config.ppo, seed=config.seed),
-            batch,
-            rewards,
+    def train(lessons: _Lessons, log: Log) -> "PPOState":
+        from editorbot_core.policy.ppo import init_ppo, train_ppo
+
+        config = home.config()
+        return train_ppo(
+            init_ppo(lessons.reference, lessons.batch, lessons.rewards, config=config.ppo, seed=config.seed),
+            lessons.batch,
+            lessons.rewards,
             total_steps=config.total_steps,
-            evaluate=HeldOutJudge(lessons.held_out, lessons.ensemble, ratios=config.eval_ratios, device=home.device()),
-            log=stage.log,
+            evaluate=lessons.judge,
+            log=log,
             progress=progress,
         )
-        sha256, metadata = finish_policy(
-            context,
-            home,
-            memo,
-            stage,
-            state.selection.best_policy(state.policy),
-            reference=lessons.reference,
-            songs=lessons.songs,
-            parents=("song_library", "beat_features", "reference_policy", "preferences", "reward_model"),
-            panels={
-                "learned reward": ["learned_reward"],
-                "held out: total reward": ["eval/score"],
-                "held out: quality": ["eval/guard"],
-                "KL to reference, nat per unit": ["ppo/kl_ref_unit"],
-            },
-        )
-    if state.stopped:
-        context.log.warning(f"stopped early: {state.stopped}")
-    return memo.made(sha256[:32], {**metadata, "stopped": state.stopped or "no", **tracking.metadata(stage)})
+
+    return _optimised_policy(
+        context,
+        home,
+        tracking,
+        {"song_library": song_library},
+        names=("seed", "total_steps", "ppo", "eval_ratios"),
+        panels={"learned reward": ["learned_reward"], "KL to reference, nat per unit": ["ppo/kl_ref_unit"]},
+        train=train,
+    )
 
 
 @dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features", "reference_policy", "reward_model"])
@@ -242,51 +297,35 @@ def dpo_policy(
     preferences: pd.DataFrame,
 ) -> dg.MaterializeResult:
     """The reference policy after direct preference optimisation on the answers; the reward model only chooses."""
-    names = ("seed", "dpo", "eval_ratios")
-    memo = Memo(context, home, settings=(*names, "reward"))
-    if memo.unchanged and still_there(memo):
-        return memo.again()
-    from editorbot_core.editing.batches import collate
-    from editorbot_core.policy.dpo import init_dpo, judge_pairs, train_dpo
-    from editorbot_core.preferences.pairs import pair_batch
-    from editorbot_core.rewards.mixing import reward_pair
-    from editorbot_core.training.judge import HeldOutJudge
 
-    config = home.config()
-    lessons = _lessons(context, home, song_library)
-    answers = answers_of(home, preferences, "train")
-    pairs, held_out = (pair_batch(answers, songs).to(home.device()) for songs in (lessons.songs, lessons.held_out))
-    batch = collate(lessons.songs).to(home.device())
-    with tracking.stage(context, inputs=memo.inputs, params=params(home, names)) as stage:
-        stage.dataset("song_library", song_library, table_version(song_library))
-        stage.dataset("preferences", preferences, table_version(preferences))
-        state = train_dpo(
+    def train(lessons: _Lessons, log: Log) -> "DPOState":
+        from editorbot_core.policy.dpo import init_dpo, judge_pairs, train_dpo
+        from editorbot_core.preferences.pairs import pair_batch
+
+        config, device = home.config(), home.device()
+        answers = answers_of(home, preferences, "train")
+        pairs, held_out = (pair_batch(answers, songs).to(device) for songs in (lessons.songs, lessons.held_out))
+        return train_dpo(
             init_dpo(lessons.reference, pairs, config=config.dpo, seed=config.seed),
             pairs,
-            songs=batch,
-            rewards=reward_pair(lessons.ensemble, batch),
+            songs=lessons.batch,
+            rewards=lessons.rewards,
             heldout=lambda policy: judge_pairs(policy, lessons.reference, held_out, config=config.dpo),
-            evaluate=HeldOutJudge(lessons.held_out, lessons.ensemble, ratios=config.eval_ratios, device=home.device()),
-            log=stage.log,
+            evaluate=lessons.judge,
+            log=log,
             progress=progress,
         )
-        sha256, metadata = finish_policy(
-            context,
-            home,
-            memo,
-            stage,
-            state.selection.best_policy(state.policy),
-            reference=lessons.reference,
-            songs=lessons.songs,
-            parents=("song_library", "beat_features", "reference_policy", "preferences", "reward_model"),
-            panels={
-                "loss": ["dpo/loss", "dpo/heldout_loss"],
-                "pairs in order": ["dpo/acc", "dpo/heldout_acc"],
-                "held out: total reward": ["eval/score"],
-                "held out: quality": ["eval/guard"],
-            },
-        )
-    return memo.made(sha256[:32], {**metadata, "n_refused": state.n_refused, **tracking.metadata(stage)})
+
+    return _optimised_policy(
+        context,
+        home,
+        tracking,
+        {"song_library": song_library, "preferences": preferences},
+        names=("seed", "dpo", "eval_ratios"),
+        panels={"loss": ["dpo/loss", "dpo/heldout_loss"], "pairs in order": ["dpo/acc", "dpo/heldout_acc"]},
+        train=train,
+        facts=lambda state: {"n_refused": state.n_refused},
+    )
 
 
 @dg.asset(group_name="models", kinds={"pytorch", "mlflow"}, deps=["beat_features"])
