@@ -11,10 +11,13 @@ import pandas as pd
 import pytest
 import soundfile
 
+from assets.checks import champion_is_in_the_registry
+from assets.resources.home import Home
 from assets.resources.jsonl import read_lines
 from assets.resources.ledger import ledger_path
 from assets.resources.memo import latest_materialization
 from assets.resources.registry import registry
+from assets.resources.tracking import Tracking
 from editorbot_core.base.errors import GateError, ParameterError
 from editorbot_core.base.home import champion_path, champion_reward_path
 from editorbot_core.editing.interchange import read_edl
@@ -164,6 +167,26 @@ def test_the_champion_is_in_the_registry_and_on_disk(runs: Runs, client: Any) ->
     challenger = client.get_model_version_by_alias("editorbot-policy", "challenger")
     assert challenger.tags["asset"] in ("ppo_policy", "dpo_policy")
     assert {"preferences", "reward_model"} <= set(challenger.tags)
+
+
+def test_the_champions_check_fails_where_its_weights_are_gone(runs: Runs) -> None:
+    path = champion_path(runs.home)
+    resources = {"home": Home(folder=str(runs.home)), "tracking": Tracking(folder=str(runs.home))}
+
+    def check(instance: dg.DagsterInstance) -> dg.AssetCheckResult:
+        result = champion_is_in_the_registry(dg.build_asset_check_context(instance=instance, resources=resources))
+        assert isinstance(result, dg.AssetCheckResult)
+        return result
+
+    with dagster_instance(runs.home) as instance:
+        assert check(instance).passed
+        aside = path.rename(path.with_suffix(".aside"))
+        try:
+            found = check(instance)
+        finally:
+            aside.rename(path)
+    assert not found.passed
+    assert "missing" in str(found.description)
 
 
 def test_both_ways_of_training_log_the_same_names(runs: Runs, client: Any) -> None:
