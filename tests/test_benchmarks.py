@@ -64,7 +64,6 @@ def test_functions_take_turns() -> None:
 
 
 def test_the_plain_environment_is_the_same_environment() -> None:
-    pytest.importorskip("gymnasium")
     from tests.benchmarks.plain_environment import PlainSongEnv
     from tests.core.conftest import make_song
 

@@ -1,5 +1,6 @@
 """What Dagster is told: names, groups, checks, jobs, settings, and how quickly it loads."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -119,12 +120,17 @@ def test_entry_points_call_installed_commands_with_flags_they_know() -> None:
         assert all(flag in answer.stdout for flag in flags), (name, flags)
 
 
-def test_the_server_file_has_the_settings_of_every_process() -> None:
-    from assets.resources.tracking import _FORCED_ENVIRONMENT
+def test_the_server_file_has_the_settings_of_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from assets.resources.tracking import safe_environment
 
     lines = (ROOT / "mlflow" / "server.env").read_text(encoding="utf-8").splitlines()
     settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert settings.items() >= _FORCED_ENVIRONMENT.items()
+    monkeypatch.setattr(os, "environ", dict.fromkeys([*os.environ, *settings], "the user's own"))
+    safe_environment()
+    # What is forced upon every process, whatever its user set.
+    forced = {name: value for name, value in os.environ.items() if value != "the user's own"}
+    assert forced
+    assert settings.items() >= forced.items()
 
 
 _LOADERS = {

@@ -13,6 +13,7 @@ from editorbot_core.audio.segments import Segment
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.baselines import keep_all
 from editorbot_core.evaluation.metrics import (
+    JOINS_PER_MINUTE_FREE,
     QUALITY_WEIGHTS,
     annotated_reference,
     coverage,
@@ -198,14 +199,25 @@ def test_weights_sum_to_one_and_name_metrics():
 
 def test_many_joins_cost_quality():
     song = phrased_song()
-    few = cut_edl(song, bar_s(8), bar_s(24))
-    bars = [Segment(bar_s(b) if b else 0.0, bar_s(b + 4)) for b in range(0, 32, 8)]
-    bars.append(Segment(bar_s(32), song.duration))
-    many = replace(few, segments=tuple(bars), target_duration_s=sum(s.duration_s for s in bars))
-    few_metrics, many_metrics = edit_metrics(few, song), edit_metrics(many, song)
-    assert many_metrics.n_joins == 4
-    assert many_metrics.joins_per_minute > few_metrics.joins_per_minute
-    assert many_metrics.four_bar_continues == 1.0
+
+    def metrics_of(n_joins):
+        # The verse again and again: every join is from the end of a phrase to the start of one.
+        again = (Segment(bar_s(8), bar_s(16)),) * n_joins
+        segments = (Segment(0.0, bar_s(16)), *again, Segment(bar_s(16), song.duration))
+        edl = replace(keep_all(song, sum(s.duration_s for s in segments)), segments=segments)
+        return edit_metrics(edl, song.annotation)
+
+    few, *many = (metrics_of(n_joins) for n_joins in (1, 10, 20, 40))
+    assert few.joins_per_minute < JOINS_PER_MINUTE_FREE
+    assert few.quality == pytest.approx(100.0)
+    assert [metrics.n_joins for metrics in many] == [10, 20, 40]
+    assert few.quality > many[0].quality > many[1].quality > many[2].quality
+    # Nothing else is worse.
+    for metrics in many:
+        same = replace(
+            metrics, n_joins=1, joins_per_minute=few.joins_per_minute, duration_s=few.duration_s, quality=100.0
+        )
+        assert same == replace(few, quality=100.0)
 
 
 def test_without_an_annotation_the_estimates_stand_in_and_the_result_says_so():

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 from editorbot_core.editing.edits import KEEP, LOOP_2
 from editorbot_core.policy.gymnasium_adapter import gymnasium_env
-
-pytest.importorskip("gymnasium")
 
 N_BARS = 9
 
@@ -15,8 +14,6 @@ def env(synthetic_song):
 
 
 def test_it_passes_the_checker(env):
-    from gymnasium.utils.env_checker import check_env
-
     check_env(env, skip_render_check=True)
 
 

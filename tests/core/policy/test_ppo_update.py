@@ -1,5 +1,6 @@
 """The update of PPO on a game that everyone knows, so that it is seen to be PPO whatever songs are like."""
 
+import gymnasium
 import pytest
 import torch
 from torch import nn
@@ -9,8 +10,6 @@ from editorbot_core.policy.losses import categorical_kl
 from editorbot_core.policy.ppo_update import loss_sums, standardised_advantages, update_policy
 from editorbot_core.policy.rollout import compute_gae
 from editorbot_core.policy.selection import decayed
-
-gymnasium = pytest.importorskip("gymnasium")
 
 N_GAMES, N_STEPS, N_ITERATIONS = 8, 128, 25
 GAMMA = 0.99

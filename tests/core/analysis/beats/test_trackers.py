@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from editorbot_core.analysis.beats import trackers
 from editorbot_core.analysis.beats.trackers import find_beats, needs_samples, tracker_version
@@ -41,7 +42,6 @@ def test_the_default_is_the_own_tracker(frames: FrameFeatures) -> None:
 
 @pytest.mark.slow
 def test_librosa_finds_beats_and_the_own_evidence_bars(frames: FrameFeatures) -> None:
-    pytest.importorskip("librosa")
     found = find_beats("librosa", frames)
     assert found.tempo == pytest.approx(120, rel=0.03)
     assert np.median([np.abs(BEATS - time).min() for time in found.times]) < 0.05
@@ -68,7 +68,6 @@ def test_unknown_and_missing_trackers_say_what_to_do(monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def beat_this(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Stands in for the package: its `Audio2Beats` returns what `answer` holds."""
-    torch = pytest.importorskip("torch")
     package, inference = types.ModuleType("beat_this"), types.ModuleType("beat_this.inference")
     stand_in = types.SimpleNamespace(answer=(BEATS, BEATS[2::4]), made=[], heard=[])
 

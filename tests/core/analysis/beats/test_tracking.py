@@ -3,6 +3,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import mir_eval
 import numpy as np
 import pytest
 
@@ -12,8 +13,6 @@ from editorbot_core.analysis.beats.tracking import grid_hypotheses, grid_of_beat
 from editorbot_core.analysis.dsp.filterbanks import SAMPLE_RATE
 from editorbot_core.analysis.dsp.frames import analyse_frames
 from editorbot_core.audio.files import find_audio, read_audio
-
-mir_eval = pytest.importorskip("mir_eval")
 
 
 def clicks(times: np.ndarray, accents: np.ndarray, *, duration_s: float) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Filters agree with librosa, loudness with BS.1770."""
 
+import librosa
 import numpy as np
 import pytest
 
@@ -9,7 +10,6 @@ from editorbot_core.analysis.dsp.frames import analyse_frames
 
 @pytest.mark.parametrize("tuning", [-0.3, 0.0, 0.25])
 def test_filters_agree_with_librosa(tuning: float) -> None:
-    librosa = pytest.importorskip("librosa")
     expected = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, tuning=tuning)
     np.testing.assert_allclose(chroma_filters(tuning), expected, atol=1e-6)
     np.testing.assert_allclose(mel_filters(), librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT), atol=1e-8)

@@ -1,5 +1,6 @@
 """Features per frame agree with librosa, however the audio comes in."""
 
+import librosa
 import numpy as np
 import pytest
 
@@ -12,7 +13,6 @@ from editorbot_core.analysis.dsp.stems import stem_frames
 
 
 def _librosa_features(samples: np.ndarray) -> dict[str, np.ndarray]:
-    librosa = pytest.importorskip("librosa")
     feature, sr = librosa.feature, SAMPLE_RATE
     mfcc = feature.mfcc(y=samples, sr=sr, n_mfcc=13)
     return {
@@ -39,7 +39,6 @@ def test_frames_agree_with_librosa(samples: np.ndarray, frames: FrameFeatures) -
 
 
 def test_rolloff_agrees_with_librosa_but_for_ties(samples: np.ndarray, frames: FrameFeatures) -> None:
-    librosa = pytest.importorskip("librosa")
     expected = librosa.feature.spectral_rolloff(y=samples, sr=SAMPLE_RATE)[0]
     # librosa sums in single precision, so a sum that lies on the threshold may fall into the next bin.
     bins = np.abs(frames.rolloff - expected) / (SAMPLE_RATE / N_FFT)
@@ -48,7 +47,6 @@ def test_rolloff_agrees_with_librosa_but_for_ties(samples: np.ndarray, frames: F
 
 
 def test_tuning_agrees_with_librosa(samples: np.ndarray, frames: FrameFeatures) -> None:
-    librosa = pytest.importorskip("librosa")
     spectrum = np.abs(librosa.stft(samples)) ** 2
     assert frames.tuning == pytest.approx(librosa.estimate_tuning(S=spectrum, sr=SAMPLE_RATE), abs=1e-9)
     assert frames.tuning == pytest.approx(0.13, abs=0.05)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from editorbot_core.analysis.dsp import separators
 from editorbot_core.analysis.dsp.filterbanks import SAMPLE_RATE
@@ -42,7 +43,6 @@ def frames(samples: np.ndarray) -> FrameFeatures:
 @pytest.fixture
 def demucs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Stands in for the package: vocals are three quarters of the mix, bass a quarter, drums and other nothing."""
-    torch = pytest.importorskip("torch")
     package, pretrained, apply = (types.ModuleType(f"demucs{name}") for name in ("", ".pretrained", ".apply"))
     stand_in = types.SimpleNamespace(loaded=[], heard=[], options=[])
 

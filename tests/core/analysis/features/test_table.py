@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,8 +45,7 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path, features: BeatFeature
 
 def test_other_programs_read_named_columns(tmp_path: Path, features: BeatFeatures) -> None:
     save_features(tmp_path / "a.parquet", features)
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.read_parquet(tmp_path / "a.parquet")
+    frame = pd.read_parquet(tmp_path / "a.parquet")
     assert list(frame.columns) == ["beat_time_s", "beat_position", *FEATURE_NAMES, "context"]
     assert len(frame) == features.n_beats
 

@@ -1,5 +1,7 @@
 """The network that reads phrases: its targets, its training, and its temperatures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,9 @@ from editorbot_core.analysis.structure.network import (
     StructureNet,
     StructureTargets,
     Temperatures,
-    _batch,
     fit_temperatures,
     fold_of,
     net_logits,
-    structure_loss,
     structure_model_of,
     structure_targets,
     to_probabilities,
@@ -85,15 +85,20 @@ def test_padding_changes_nothing():
 
 
 def test_units_outside_the_annotation_count_for_nothing():
-    torch.manual_seed(0)
-    net = StructureNet(SMALL).eval()
     one = example(0)
     one.targets.known[12:] = False
-    rng = np.random.default_rng(0)
-    batch = _batch([one], rng, crop=99, excerpts=0.5)
-    loss = structure_loss(net, batch)
-    one.targets.start[12:] = 1.0 - one.targets.start[12:]
-    assert torch.equal(structure_loss(net, _batch([one], rng, crop=99, excerpts=0.5)), loss)
+
+    def weights():
+        net = train_structure_net([one], config=replace(SMALL, epochs=2), seed=0)
+        return torch.cat([value.flatten() for value in net.parameters()])
+
+    before = weights()
+    for target in (one.targets.start, one.targets.same):
+        target[12:] = 1.0 - target[12:]
+    one.targets.phase[12:] = np.roll(one.targets.phase[12:], 1, axis=1)
+    assert torch.equal(weights(), before)
+    one.targets.start[:12] = 1.0 - one.targets.start[:12]
+    assert not torch.equal(weights(), before)
 
 
 def test_a_work_of_the_training_set_is_read_by_the_networks_that_have_not_seen_it():
