@@ -1,5 +1,6 @@
 """How the models that read beats and phrases are trained."""
 
+import mir_eval
 import numpy as np
 import pytest
 import torch
@@ -95,7 +96,20 @@ def test_f_measure():
     beats = np.arange(10.0)
     assert f_measure(beats, beats) == 1.0 and f_measure(beats, beats + 0.2) == 0.0
     assert f_measure(beats, np.arange(0, 10, 0.5)) == pytest.approx(2 / 3)
-    assert f_measure(beats, np.zeros(0)) == 0.0
+    assert f_measure(beats, np.zeros(0)) == f_measure(np.zeros(0), beats) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_f_measure_is_that_of_mir_eval_where_no_two_beats_can_match_one(seed):
+    # mir_eval matches one to one, this one the nearest: the same if beats are more than two tolerances apart.
+    rng = np.random.default_rng(seed)
+    reference = np.cumsum(rng.uniform(0.15, 0.7, 40))
+    moved = reference[rng.random(40) < 0.8] + rng.uniform(-0.1, 0.1)
+    estimated = np.sort(np.concatenate([moved, rng.uniform(0, reference[-1], 10)]))
+    estimated = estimated[np.diff(estimated, prepend=-1.0) > 0.15]
+    expected = mir_eval.beat.f_measure(reference, estimated)
+    assert f_measure(reference, estimated) == pytest.approx(expected)
+    assert f_measure(estimated, reference) == pytest.approx(expected)
 
 
 def test_area_under_curve_counts_ordered_pairs():

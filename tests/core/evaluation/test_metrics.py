@@ -11,17 +11,21 @@ from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.audio.clip import AudioClip
 from editorbot_core.audio.segments import Segment
 from editorbot_core.base.errors import ParameterError
-from editorbot_core.editing.baselines import keep_all
+from editorbot_core.editing.baselines import keep_all, random_edit
 from editorbot_core.evaluation.metrics import (
     JOINS_PER_MINUTE_FREE,
     QUALITY_WEIGHTS,
     annotated_reference,
+    bar_position_continues,
     coverage,
     edit_metrics,
     estimated_reference,
     find_joins,
+    four_bar_continues,
+    joins_on_downbeat,
     nearest_beats,
     percentiles_at_joins,
+    phrase_both_sides,
     smoothness,
 )
 from tests.core.evaluation.conftest import bar_s, cut_edl, phrased_song
@@ -268,3 +272,70 @@ def test_edits_of_another_song_are_refused():
         edit_metrics(keep_all(song, 50.0), replace(song.annotation, sections=()))
     with pytest.raises(ParameterError, match="segments"):
         edit_metrics(replace(keep_all(song, 50.0), segments=()), song)
+
+
+# One value per join; what is computed from the features takes them from the song.
+PER_JOIN = {
+    "joins_on_downbeat": lambda song, joins: joins_on_downbeat(annotated_reference(song.annotation), joins),
+    "bar_position_continues": lambda song, joins: bar_position_continues(annotated_reference(song.annotation), joins),
+    "four_bar_continues": lambda song, joins: four_bar_continues(annotated_reference(song.annotation), joins),
+    "phrase_both_sides": lambda song, joins: phrase_both_sides(annotated_reference(song.annotation), joins),
+    "step_percentile": lambda song, joins: percentiles_at_joins(song.features, joins),
+    "smoothness": lambda song, joins: smoothness(percentiles_at_joins(song.features, joins)),
+}
+# (what is perfect, what is worst)
+PER_EDIT = {
+    **dict.fromkeys(PER_JOIN, (1.0, 0.0)),
+    "step_percentile": (0.0, 1.0),
+    "start_kept": (True, False),
+    "end_kept": (True, False),
+    "coverage": (1.0, 0.0),
+    "length_error": (0.0, 0.5),
+    "quality": (100.0, 0.0),
+}
+
+
+def song_of_levels(**levels):
+    """A song whose features are one level per beat, rising by 1 except where another level is given."""
+    song = phrased_song()
+    level = np.arange(1.0, song.grid.n_beats + 1.0)
+    for beat, value in levels.items():
+        level[int(beat[1:])] = value
+    return replace(song, features=BeatFeatures(np.tile(level[:, None], N_FEATURES).astype(np.float32), song.grid))
+
+
+@pytest.mark.parametrize("metric", PER_JOIN)
+def test_no_joins_have_no_values_and_a_share_of_none_is_none(metric):
+    song = phrased_song()
+    assert PER_JOIN[metric](song, find_joins([Segment(0.0, song.duration)])).shape == (0,)
+    assert getattr(edit_metrics(keep_all(song, song.duration), song), metric) is None
+
+
+@pytest.mark.parametrize("metric", PER_EDIT)
+def test_an_edit_that_nothing_can_be_heard_of_is_perfect(metric):
+    # Verse and chorus go; around the join, and nowhere else, the level stays as it is.
+    song = song_of_levels(b31=40.0, b32=40.0, b95=40.0, b96=40.0)
+    value = getattr(edit_metrics(cut_edl(song, bar_s(8), bar_s(24)), song), metric)
+    assert value == pytest.approx(PER_EDIT[metric][0], abs=0.02)
+
+
+@pytest.mark.parametrize("metric", PER_EDIT)
+def test_an_edit_that_is_wrong_in_everything_is_worst(metric):
+    # From the middle of one phrase, off the beat, to the middle of another, at the largest step of the song.
+    song = song_of_levels(b48=-900.0, b110=900.0)
+    segments = (Segment(bar_s(12.1), bar_s(12.15)), Segment(bar_s(27.6), bar_s(27.7)))
+    duration_s = sum(s.duration_s for s in segments)
+    edl = replace(keep_all(song, 2 * duration_s), segments=segments)
+    assert getattr(edit_metrics(edl, song), metric) == pytest.approx(PER_EDIT[metric][1])
+
+
+@pytest.mark.parametrize("metric", PER_EDIT)
+def test_every_metric_stays_in_its_range_for_any_edit(metric):
+    low, high = sorted(map(float, PER_EDIT[metric]))
+    if metric == "length_error":
+        high = np.inf
+    for seed in range(12):
+        song, rng = phrased_song(seed=seed, annotated=bool(seed % 2)), np.random.default_rng(seed)
+        edl = random_edit(song, float(rng.uniform(0.1, 1.5)) * song.duration, rng=rng)
+        value = getattr(edit_metrics(edl, song), metric)
+        assert value is None or low <= value <= high
