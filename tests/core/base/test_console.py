@@ -1,8 +1,26 @@
 """How commands end, and what `--set` means."""
 
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from editorbot_core.base.console import named_values, run_command, say
+from editorbot_core.base.console import (
+    add_device,
+    add_port,
+    add_set,
+    check_at_least,
+    check_device,
+    check_file,
+    check_folder,
+    check_port,
+    check_ratios,
+    command_line,
+    named_values,
+    run_command,
+    say,
+)
 from editorbot_core.base.errors import GateError, ParameterError
 
 
@@ -47,3 +65,52 @@ def test_values_are_named_and_the_last_of_a_name_counts() -> None:
     assert named_values(["a=1", "b.c=x=y", "d=", "a=2"]) == {"a": "2", "b.c": "x=y", "d": ""}
     with pytest.raises(ParameterError, match="NAME=VALUE, got 'seed'"):
         named_values(["seed"])
+
+
+def test_a_command_line_is_parsed_and_run(capsys: pytest.CaptureFixture[str]) -> None:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        add_set(parser)
+        add_device(parser)
+        add_port(parser, "--port", 8000)
+
+    def run(arguments: argparse.Namespace) -> int:
+        say(f"{named_values(arguments.set)} {arguments.device} {arguments.port}")
+        return 3
+
+    assert command_line(add_arguments, run, prog="x", argv=["--set", "a=1", "--set", "b=2", "--port", "1"]) == 3
+    assert capsys.readouterr().out == "{'a': '1', 'b': '2'} auto 1\n"
+    with pytest.raises(SystemExit) as caught:
+        command_line(add_arguments, run, prog="x", argv=["--nothing"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (lambda: check_device("tpu"), "--device must be cpu, cuda or cuda:N; got 'tpu'"),
+        (lambda: check_port("--port", 0), "--port must be between 1 and 65535; got 0"),
+        (lambda: check_port("--port", 65_536), "--port must be between 1 and 65535; got 65536"),
+        (lambda: check_at_least("--n", 0), "--n must be at least 1; got 0"),
+        (lambda: check_at_least("--n", 2, 3), "--n must be at least 3; got 2"),
+        (lambda: check_ratios("--ratio", [0.5, 0.0]), "above 0 and at most 4; got 0.5 0"),
+        (lambda: check_ratios("--ratio", [4.1]), "above 0 and at most 4; got 4.1"),
+        (lambda: check_ratios("--ratio", [0.5, 0.7, 0.5]), "takes different shares .* got 0.5 0.7 0.5"),
+        (lambda: check_ratios("--ratio", [float("nan")]), "got nan"),
+        (lambda: check_file(Path("none.pt"), "--checkpoint"), "^--checkpoint none.pt: no such file$"),
+        (lambda: check_folder(Path("none"), holds="answers"), "^none: no such folder; name one that holds answers$"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_the_name_of_its_flag(check: Callable[[], object], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        check()
+
+
+def test_what_can_be_meant_passes(tmp_path: Path) -> None:
+    assert [check_device(name) for name in ("auto", "cpu", "cuda", "cuda:12")] == ["auto", "cpu", "cuda", "cuda:12"]
+    check_port("--port", 1)
+    check_port("--port", 65_535)
+    check_at_least("--n", 1)
+    check_ratios("--ratio", [0.001, 1.0, 4.0])
+    (tmp_path / "file").touch()
+    check_file(tmp_path / "file")
+    check_folder(tmp_path)

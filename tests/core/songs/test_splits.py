@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from editorbot_core.base.errors import ParameterError
+from editorbot_core.base.files import read_json
 from editorbot_core.songs.splits import assign_parts, hold_out, split_songs
 
 IDS = [f"{i:016x}" for i in range(400)]
@@ -58,18 +59,38 @@ def test_songs_are_held_out_by_their_name_alone():
         hold_out(["one"], fraction=0.2, seed=0)
 
 
-def test_a_work_that_was_away_comes_back_to_its_part(tmp_path: Path) -> None:
-    path, works = tmp_path / "parts.json", own_works(IDS[:12])
-    first = assign_parts(path, works, eval_fraction=0.25, seed=0)
-    fewer = {track_id: work for track_id, work in works.items() if first[track_id] == "train"}
-    assert set(assign_parts(path, {**fewer, IDS[12]: IDS[12]}, eval_fraction=0.25, seed=0)) == {*fewer, IDS[12]}
-    again = assign_parts(path, works, eval_fraction=0.25, seed=1)
-    assert again == first
-
-
 def test_parts_are_written_only_if_they_are_new(tmp_path: Path) -> None:
     path = tmp_path / "parts.json"
     assign_parts(path, own_works(IDS[:4]), eval_fraction=0.25, seed=0)
     written_at = path.stat().st_mtime_ns
     assign_parts(path, own_works(IDS[:3]), eval_fraction=0.25, seed=0)
     assert path.stat().st_mtime_ns == written_at
+
+
+def _works(n: int, start: int = 0) -> dict[str, str]:
+    return {f"{i:016x}": f"work {i}" for i in range(start, start + n)}
+
+
+def test_songs_that_come_or_go_move_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "parts.json"
+    first = assign_parts(path, _works(10), eval_fraction=0.25, seed=0)
+    assert set(first.values()) == {"train", "eval"}
+    more = assign_parts(path, _works(30), eval_fraction=0.25, seed=0)
+    assert {song: more[song] for song in first} == first
+    without = assign_parts(path, _works(5, start=20), eval_fraction=0.25, seed=0)
+    assert without == {song: more[song] for song in _works(5, start=20)}
+
+
+def test_parts_are_not_made_again_with_other_settings(tmp_path: Path) -> None:
+    path = tmp_path / "parts.json"
+    first = assign_parts(path, _works(12), eval_fraction=0.25, seed=0)
+    assert assign_parts(path, _works(12), eval_fraction=0.9, seed=7) == first
+    assert read_json(path) == {f"work {int(song, 16)}": part for song, part in first.items()}
+
+
+def test_another_recording_of_a_work_goes_where_the_work_is(tmp_path: Path) -> None:
+    path = tmp_path / "parts.json"
+    first = assign_parts(path, _works(8), eval_fraction=0.25, seed=0)
+    covers = {f"{100 + i:016x}": f"work {i}" for i in range(8)}
+    second = assign_parts(path, {**_works(8), **covers}, eval_fraction=0.25, seed=0)
+    assert [second[f"{100 + i:016x}"] for i in range(8)] == [first[f"{i:016x}"] for i in range(8)]
