@@ -310,13 +310,11 @@ class ListeningReport:
 
 
 def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Probability that a score with label True is above one with label False (Mann and Whitney 1947)."""
-    order = scores.argsort(kind="stable")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    n_true = int(labels.sum())
-    below = ranks[labels].sum() - n_true * (n_true + 1) / 2
-    return float(below / (n_true * (len(labels) - n_true)))
+    """Probability that a score with label True is above one with label False, ties half (Mann and Whitney 1947)."""
+    from scipy.stats import mannwhitneyu
+
+    above, below = scores[labels], scores[~labels]
+    return float(mannwhitneyu(above, below).statistic / (len(above) * len(below)))
 
 
 def judge_structure(example: StructureExample, model: StructureModel) -> tuple[float, float, float, float]:

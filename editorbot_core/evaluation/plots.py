@@ -10,33 +10,6 @@ from matplotlib.figure import Figure
 
 from editorbot_core.base.files import atomic_path
 
-
-def curves(history: Iterable[Mapping[str, Any]], panels: Mapping[str, Sequence[str]]) -> "Figure":
-    """Training curves: metrics over steps, a panel per group of names.
-
-    Args:
-        history: Records with `step` and `metrics`.
-        panels: Title to metric names; names that were never logged are left out.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    records = list(history)
-    figure = Figure(figsize=(3.4 * len(panels), 2.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for name in names:
-            points = [(line["step"], line["metrics"][name]) for line in records if name in line["metrics"]]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=name.rsplit("/", 1)[-1], linewidth=1.2)
-        if axes.lines:
-            axes.legend(fontsize=7)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=7)
-    return figure
-
-
 DPI = 100
 
 # Colours of the last row, which is the editor being judged, and of the others.
@@ -97,4 +70,27 @@ def shares_figure(shares: np.ndarray, *, rows: Sequence[str], columns: Sequence[
     axes.set_xticks(range(len(columns)), columns, rotation=25, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_title(title, fontsize=10)
+    return figure
+
+
+def curves(history: Iterable[Mapping[str, Any]], panels: Mapping[str, Sequence[str]]) -> Figure:
+    """Training curves: metrics over steps, a panel per group of names.
+
+    Args:
+        history: Records with `step` and `metrics`.
+        panels: Title to metric names; names that were never logged are left out.
+    """
+    records = list(history)
+    figure = Figure(figsize=(3.4 * len(panels), 2.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name in names:
+            points = [(line["step"], line["metrics"][name]) for line in records if name in line["metrics"]]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name.rsplit("/", 1)[-1], linewidth=1.2)
+        if axes.lines:
+            axes.legend(fontsize=7)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=7)
     return figure

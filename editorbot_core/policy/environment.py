@@ -85,11 +85,6 @@ class Episodes:
     cluster_size: torch.Tensor
 
     @property
-    def n_episodes(self) -> int:
-        """Number of episodes."""
-        return len(self.song_index)
-
-    @property
     def n_units(self) -> int:
         """Units of the longest song."""
         return self.unit_mask.shape[1]

@@ -8,15 +8,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from editorbot_core.base.errors import EditorBotError, FormatError, ParameterError
 from editorbot_core.base.files import read_json, write_json
 from editorbot_core.editing.interchange import edl_from_dict, edl_to_dict
 from editorbot_core.preferences.preference import EditPair
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = "editorbot.edit_pairs/1"
 MAX_PAIRS = 10_000
@@ -132,9 +134,9 @@ def _check_unique(pairs: Iterable[QueuedPair]) -> None:
         seen.add(waiting.pair.pair_id)
 
 
-def pairs_table(pairs: "list[EditPair]", part: str) -> pd.DataFrame:
+def pairs_table(pairs: Sequence[EditPair], part: str) -> "pd.DataFrame":
     """A row per pair, with the two edits as JSON and the part of the song, `train` or `eval`."""
-    from editorbot_core.editing.interchange import edl_to_dict
+    import pandas as pd
 
     return pd.DataFrame(
         [
@@ -152,11 +154,8 @@ def pairs_table(pairs: "list[EditPair]", part: str) -> pd.DataFrame:
     )
 
 
-def pairs_of(table: pd.DataFrame) -> "list[EditPair]":
+def pairs_of(table: "pd.DataFrame") -> list[EditPair]:
     """The pairs in a table of `pairs_table`."""
-    from editorbot_core.editing.interchange import edl_from_dict
-    from editorbot_core.preferences.preference import EditPair
-
     return [
         EditPair(
             row["pair_id"], edl_from_dict(json.loads(row["a"])), edl_from_dict(json.loads(row["b"])), row["origin"]

@@ -31,8 +31,6 @@ STRENGTH_WEIGHTS = (0.7, 0.7, 1.0, 1.3)
 _POOL, _PAIRS_PER_POOL = 7, 8
 _LONG_SHARE, _LONGEST = 0.1, 1.25
 
-# Proposals that small changes are made to.
-_GOOD = ("dp", "few_cuts", "one_cut", "search", "policy")
 
 # A searched edit is one of this many cheapest.
 _SEARCHED = 8

@@ -239,13 +239,6 @@ class PreferenceStore:
         """Every answer, in the order in which they were stored; only those of `source` if given."""
         return list(self.stream(source=source))
 
-    def answer_ids(self, *, source: str | None = None) -> set[str]:
-        """Ids of the stored answers, without reading the answers; only those of `source` if given."""
-        query = sa.select(_ANSWERS.c.answer_id)
-        if source is not None:
-            query = query.where(_ANSWERS.c.source == source)
-        return {row["answer_id"] for row in self._read(query)}
-
     def count(self, source: str | None = None) -> int:
         """Number of stored answers; only those of `source` if given."""
         counts = self.counts()

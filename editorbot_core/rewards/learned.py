@@ -101,14 +101,6 @@ class RewardEnsemble(nn.Module):
         lowered = scores.mean(0) - self.config.pessimism * scores.std(0, correction=0)
         return lowered.clamp(-SCORE_LIMIT, SCORE_LIMIT)
 
-    def uncertainty(self, edits: EditBatch, *, states: Sequence[SongStates] | None = None) -> torch.Tensor:
-        """Standard deviation between members, float32 (n,); zeros for one member."""
-        return self.score_members(edits, states=states).std(0, correction=0)
-
-    def preference_probability(self, scores_a: torch.Tensor, scores_b: torch.Tensor) -> torch.Tensor:
-        """Calibrated probability that a is preferred to b, given their scores (Bradley and Terry 1952)."""
-        return torch.sigmoid((scores_a - scores_b) / self.temperature)
-
     def _members(self) -> list[RewardModel]:
         return [member for member in self.members if isinstance(member, RewardModel)]
 

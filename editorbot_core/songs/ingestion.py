@@ -152,7 +152,12 @@ def _without_path(message: str, path: Path) -> str:
 
 
 class AnalysisPool:
-    """Warm worker processes; `analyse` may be called from several threads at once."""
+    """Warm worker processes; `analyse` may be called from several threads at once.
+
+    This is not `concurrent.futures.ProcessPoolExecutor`: a file that kills its worker must fail alone, where that pool
+    breaks as a whole; and workers start with no module of the calling program, so they load no torch, and a program
+    without an `if __name__ == "__main__"` guard may use the library.
+    """
 
     def __init__(
         self, n_processes: int, store: Path, *, corrections: Path | None = None, tracker: str = "", separator: str = ""

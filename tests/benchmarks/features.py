@@ -9,15 +9,28 @@ import numpy as np
 import scipy.fft
 import soundfile
 import soxr
+from numba import njit
 
 from editorbot_core.analysis.beats.tracking import track_beats
-from editorbot_core.analysis.dsp.filterbanks import SAMPLE_RATE
+from editorbot_core.analysis.dsp import fourier
+from editorbot_core.analysis.dsp.filterbanks import HOP_LENGTH, N_BINS, N_FFT, SAMPLE_RATE, hann_window
 from editorbot_core.analysis.dsp.frames import FrameAnalyser, FrameFeatures, analyse_frames
+from editorbot_core.analysis.dsp.lanes import LANES
 from editorbot_core.analysis.features.extraction import analyse, mix_columns, warm_up
 from editorbot_core.audio.files import open_audio
 from tests.benchmarks import plain
 from tests.benchmarks.material import write_song
-from tests.benchmarks.registry import Bench, Row, Times, at_least, at_most, benchmark, on_one_core, taking_turns
+from tests.benchmarks.registry import (
+    Bench,
+    Row,
+    Times,
+    at_least,
+    at_most,
+    benchmark,
+    in_fresh_process,
+    on_one_core,
+    taking_turns,
+)
 
 DURATION_S = 180.0
 _N_ROUNDS = 3
@@ -120,6 +133,75 @@ def _over_bound(where: str, rounds: list[dict[str, Times]], most: float | None) 
     return Row(
         what, figures[0], "s", "decode, mono, resample, float32 FFT", figures[1], 1 / over, **target, details=details
     )
+
+
+@njit(nogil=True)
+def _own_transform(hops: np.ndarray, tables: tuple[np.ndarray, ...], power: np.ndarray) -> None:
+    """Power spectra of all frames, eight at a time; each group replaces the one before."""
+    for first in range(0, hops.shape[1] - N_FFT // HOP_LENGTH, LANES):
+        fourier.power_of_frames(hops, first, tables, power)
+
+
+def _scipy_transform(frames: np.ndarray, window: np.ndarray) -> None:
+    """The same by `scipy.fft`, in blocks of as many frames, laid out as what follows needs them: a frame per lane."""
+    for start in range(0, len(frames), _BLOCK):
+        spectrum = scipy.fft.rfft(frames[start : start + _BLOCK] * window)
+        power = spectrum.real**2 + spectrum.imag**2
+        np.ascontiguousarray(power.reshape(-1, LANES, N_BINS).transpose(0, 2, 1))
+
+
+_BLOCK = 64
+_COMPILE_TRANSFORM = """
+import json, time
+import numpy as np
+from editorbot_core.analysis.dsp import fourier
+from editorbot_core.analysis.dsp.filterbanks import N_BINS
+start = time.process_time()
+tables = (*fourier.tables(), *fourier.workspace())
+fourier.power_of_frames(np.zeros((512, 12), dtype=np.float32), 0, tables, np.empty(8 * N_BINS))
+print(json.dumps({"cpu_s": time.process_time() - start}))
+"""
+
+
+@benchmark("transform")
+def transform(bench: Bench) -> Sequence[Row]:
+    """The own transform of eight frames in vector lanes against `scipy.fft`, both in double precision."""
+    path = write_song(bench.folder / "song.wav", DURATION_S)
+    n_frames = int(DURATION_S * SAMPLE_RATE) // HOP_LENGTH // _BLOCK * _BLOCK
+    samples = np.random.default_rng(0).standard_normal((n_frames + N_FFT // HOP_LENGTH) * HOP_LENGTH)
+    samples = (0.1 * samples).astype(np.float32)
+    hops = np.ascontiguousarray(samples.reshape(-1, HOP_LENGTH).T)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH][:n_frames]
+    window, tables, power = hann_window(), (*fourier.tables(), *fourier.workspace()), np.empty(N_BINS * LANES)
+    functions = {
+        "own": partial(_own_transform, hops, tables, power),
+        "scipy": partial(_scipy_transform, frames, window),
+        "analyse": partial(analyse, path),
+    }
+    bench.say("warming up")
+    warm_up()
+    for function in functions.values():
+        function()
+    bench.say("taking turns")
+    times = taking_turns(functions, [*functions] * 7)
+    own, theirs, whole = (times[name].median for name in functions)
+    bench.say("compiling")
+    compiling = float(in_fresh_process(_COMPILE_TRANSFORM, environment={"NUMBA_CACHE_DIR": str(bench.folder)})["cpu_s"])
+    with_theirs = whole - own + theirs
+    return [
+        Row(f"power spectra of {DURATION_S:.0f} s, float64", own, "s", "scipy.fft", theirs, theirs / own),
+        Row(
+            f"analysis of {DURATION_S:.0f} s with the own transform",
+            whole,
+            "s",
+            "the same with scipy.fft's time in its place",
+            with_theirs,
+            with_theirs / whole,
+            **at_least(with_theirs / whole, 1.2),
+            details={name: times[name].details() for name in functions},
+        ),
+        Row("compiling the own transform, once per installation", compiling, "CPU-s"),
+    ]
 
 
 def _expected(frames: dict[str, np.ndarray], name: str) -> np.ndarray:

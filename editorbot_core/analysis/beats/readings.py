@@ -6,6 +6,7 @@ readings of one song against each other (a conditional logit, McFadden 1974, wit
 are averaged). The weights ship with the package.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -19,6 +20,8 @@ METRES = (4, 3)
 
 _LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
 _N_LOW_BANDS = 8
+# The error function of every element; the one of SciPy would have to be imported for every song.
+_erf = np.frompyfunc(math.erf, 1, 1)
 
 
 class Instants(NamedTuple):
@@ -149,13 +152,6 @@ def _networks() -> dict[str, np.ndarray]:
     return {name: array.astype(np.float64) for name, array in load_weights(RANKER).items()}
 
 
-def _erf(x: np.ndarray) -> np.ndarray:
-    """Error function to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26)."""
-    t = 1.0 / (1.0 + 0.3275911 * np.abs(x))
-    poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    return np.asarray(np.sign(x) * (1.0 - poly * np.exp(-x * x)))
-
-
 def reading_probabilities(features: np.ndarray, networks: dict[str, np.ndarray] | None = None) -> np.ndarray:
     """Probability of each reading of one song, float64 (n_readings,), sum 1; the mean over the networks.
 
@@ -167,7 +163,7 @@ def reading_probabilities(features: np.ndarray, networks: dict[str, np.ndarray] 
     net = networks or _networks()
     x = (features[None] - net["mean"][:, None]) / net["scale"][:, None]
     hidden = np.einsum("nrd,nhd->nrh", x, net["hidden_weight"]) + net["hidden_bias"][:, None]
-    hidden = 0.5 * hidden * (1.0 + _erf(hidden / np.sqrt(2.0)))
+    hidden = 0.5 * hidden * (1.0 + _erf(hidden / np.sqrt(2.0)).astype(np.float64))
     logits = np.einsum("nrh,nh->nr", hidden, net["out_weight"]) + np.einsum("nrd,nd->nr", x, net["skip_weight"])
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray((odds / odds.sum(axis=1, keepdims=True)).mean(axis=0))

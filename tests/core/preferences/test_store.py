@@ -26,7 +26,6 @@ def test_what_is_stored_comes_back(store):
     assert store.all() == given
     assert store.all(source="bootstrap") == given[1:2]
     assert store.counts() == {"person": 2, "bootstrap": 1}
-    assert store.answer_ids() == {"1", "2", "3"} and store.answer_ids(source="bootstrap") == {"2"}
     assert store.count() == 3 and store.count("person") == 2
 
 
