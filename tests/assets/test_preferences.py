@@ -106,7 +106,8 @@ def test_the_listener_answers_every_pair_once(chain: Chain) -> None:
 def test_an_answer_of_a_person_is_seen_at_once_and_learned_from_in_its_part(chain: Chain) -> None:
     for part in ("train", "eval"):
         of_part = {song.track_id for song in chain.songs_of(chain.home, chain.table(song_library), part)}
-        assert {answer.track_id for answer in answers_of(chain.home, chain.table(preferences), part)} == of_part
+        asked = {answer.track_id for answer in answers_of(chain.home, chain.table(preferences), part)}
+        assert asked and asked <= of_part
     trained_on = answers_of(chain.home, chain.table(preferences), "train")[0]
     with PreferenceStore(chain.home.database_url) as store:
         store.add(replace(trained_on, source="person", rater="ana", answer_id="ana-1"))
