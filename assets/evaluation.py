@@ -1,6 +1,6 @@
 """Evaluation on held-out songs, the champion, and its edits to listen to."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
@@ -184,20 +184,13 @@ def _exported(home: Home, current: RegisteredVersion) -> bool:
 def _challenge(evaluated: dg.AssetMaterialization | None) -> Challenge:
     """What the evaluation says about the best new policy."""
 
-    def reported(name: str) -> Any:
-        return metadata_value(evaluated, name) or ""
+    def figure(name: str) -> float:
+        return float(metadata_value(evaluated, name) or 0.0)
 
-    return Challenge(
-        challenger=str(reported("challenger")),
-        sha256=str(reported("challenger_sha256")),
-        against=str(reported("challenger_against")),
-        opponent_sha256=str(reported("opponent_sha256")),
-        gain=Gain(
-            float(reported("challenger_gain") or 0.0),
-            float(reported("challenger_gain_probability") or 0.0),
-            int(reported("n_songs") or 0),
-        ),
-    )
+    names = ("challenger", "challenger_sha256", "challenger_against", "opponent_sha256")
+    challenger, sha256, against, opponent = (str(metadata_value(evaluated, name) or "") for name in names)
+    gain = Gain(figure("challenger_gain"), figure("challenger_gain_probability"), int(figure("n_songs")))
+    return Challenge(challenger, sha256, against, opponent, gain)
 
 
 def _settle(

@@ -15,7 +15,6 @@ from editorbot_core.songs.splits import PARTS
 
 if TYPE_CHECKING:
     from editorbot_core.preferences.preference import Preference
-    from editorbot_core.preferences.store import PreferenceStore
 
 
 # Pairs per held-out song over pairs per training song: enough to report an accuracy.
@@ -74,13 +73,18 @@ def preferences(
     context: dg.AssetExecutionContext, home: Home, song_library: pd.DataFrame, edit_pairs: pd.DataFrame
 ) -> dg.MaterializeResult[pd.DataFrame]:
     """The answers given so far, by people and by the bootstrap listener, as they are in the store right now."""
+    from editorbot_core.preferences.listener import BootstrapListener
+    from editorbot_core.preferences.pair_files import pairs_of
     from editorbot_core.preferences.store import PreferenceStore
 
     with PreferenceStore(home.database_url) as store:
         memo = Memo(context, home, settings=("seed",), other={"store": store.digest()})
         if memo.unchanged and home.tables.exists(memo.name):
             return memo.again(value=home.tables.read(memo.name))
-        n_new = _label_by_listener(store, home, song_library, edit_pairs)
+        songs, pairs = songs_of(home, song_library), pairs_of(edit_pairs)
+        answered = {answer.answer_id for answer in store.stream(source="bootstrap")}
+        answers = BootstrapListener().answers(songs, pairs, seed=home.config().seed)
+        n_new = store.add_many([answer for answer in answers if answer.answer_id not in answered])
         memo = Memo(context, home, settings=("seed",), other={"store": store.digest()})
         parts = song_library.set_index("track_id")["part"].to_dict()
         known = [answer for answer in store if answer.track_id in parts]
@@ -120,18 +124,6 @@ def preferences(
         },
         value=frame,
     )
-
-
-def _label_by_listener(
-    store: "PreferenceStore", home: Home, song_library: pd.DataFrame, edit_pairs: pd.DataFrame
-) -> int:
-    """Let the bootstrap listener answer the pairs it has not answered; return how many those were."""
-    from editorbot_core.preferences.listener import BootstrapListener
-    from editorbot_core.preferences.pair_files import pairs_of
-
-    answered = {answer.answer_id for answer in store.stream(source="bootstrap")}
-    answers = BootstrapListener().answers(songs_of(home, song_library), pairs_of(edit_pairs), seed=home.config().seed)
-    return store.add_many([answer for answer in answers if answer.answer_id not in answered])
 
 
 def answers_of(home: Home, preferences: pd.DataFrame, part: str) -> "list[Preference]":

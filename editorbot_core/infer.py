@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from editorbot_core.analysis.names import add_separator, add_tracker, check_separator, check_tracker
 from editorbot_core.audio.formats import check_output
-from editorbot_core.base.console import add_device, check_at_least, check_device, check_file, command_line, say
+from editorbot_core.base.console import add_device, check_count, check_device, check_file, command_line, say
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.home import champion_path, champion_reward_path, corrections_folder, home_folder
 
@@ -141,7 +141,7 @@ def _check_length(duration: float | None, keep: float | None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check the arguments, then analyse the song and edit it."""
-    check_at_least("--candidates", arguments.candidates)
+    check_count("--candidates", arguments.candidates)
     _check_length(arguments.duration, arguments.keep)
     check_device(arguments.device)
     check_tracker(arguments.tracker)

@@ -23,13 +23,7 @@ from editorbot_core.editing.edits import ACTION_NAMES, N_ACTIONS, beat_actions_t
 from editorbot_core.rewards.dense import dense_reward
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.rewards.mixing import RewardPair, weighted_sum
-from editorbot_core.rewards.model import (
-    BEAT_S,
-    EDIT_FEATURE_NAMES,
-    N_INPUT_FEATURES,
-    RewardModel,
-    model_input,
-)
+from editorbot_core.rewards.model import BEAT_S, EDIT_FEATURE_NAMES, N_INPUT_FEATURES, RewardModel, model_input
 from editorbot_core.songs.song import Song
 
 _PHASE = FEATURE_INDEX["beat_phase"]
@@ -246,7 +240,7 @@ class LearnedRewardIntegration:
         return weighted_sum(self.compute_learned_reward(**trajectory), dense)  # type: ignore[arg-type]
 
     def __call__(self, edits: EditBatch) -> torch.Tensor:
-        """0.8 x learned + 0.2 x dense of edits on the model's device, float32 (n,); makes this a `Reward`.
+        """0.8 x learned + 0.2 x dense of edits on the model's device, float32 (n,); makes this a `RewardFunction`.
 
         Raises:
             EditorBotError: If no model was loaded.

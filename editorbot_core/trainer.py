@@ -199,28 +199,17 @@ def run(arguments: argparse.Namespace, *, from_registry: "FromRegistry | None" =
 
     from editorbot_core.base.progress import ProgressBars
 
-    bars = ProgressBars()
-    trainer = RLHFTrainer(
-        config,
-        output_dir=arguments.output_dir,
-        from_registry=from_registry,
-        progress=bars,
-        log_level=arguments.log_level,
-    )
+    options = {"output_dir": arguments.output_dir, "from_registry": from_registry, "log_level": arguments.log_level}
+    named = {"checkpoint": arguments.checkpoint, "reward_model": arguments.reward_model}
     try:
-        result = trainer.train(
-            arguments.data_dir,
-            arguments.total_steps,
-            checkpoint=arguments.checkpoint,
-            reward_model=arguments.reward_model,
-        )
+        with ProgressBars() as bars:
+            trainer = RLHFTrainer(config, progress=bars, **options)
+            result = trainer.train(arguments.data_dir, arguments.total_steps, **named)
     except torch.OutOfMemoryError as error:
         raise EditorBotError(
             "the device ran out of memory: lower --batch_size (ppo.n_steps) and --set reward.pairs_per_song=...; "
             f"more ppo.accumulation_steps need less memory too ({error})"
         ) from error
-    finally:
-        bars.close()
     say(f"best    {result.policy_best}")
     say(f"last    {result.policy_final}")
     say(f"history {result.history_path}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 JOB = "main_job"
 
-_COMPILE = "from editorbot_core.editing.search import warm_up; warm_up()"
+_COMPILE = (sys.executable, "-m", "editorbot_core.editing.search")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _file_logger(path: Path) -> dg.LoggerDefinition:
     return file_logger
 
 
-def _said(instance: dg.DagsterInstance, name: str) -> dict[str, Any]:
+def _reported(instance: dg.DagsterInstance, name: str) -> dict[str, Any]:
     made = latest_materialization(instance, name)
     return {key: entry.value for key, entry in made.metadata.items()} if made else {}
 
@@ -153,21 +153,20 @@ def run_pipeline(
             if not failed:
                 raise
             raise GateError(f"{'; '.join(failed)} (the log: {log_path})") from error
-        evaluated = _said(instance, "policy_evaluation")
         seconds = _stage_seconds(instance, run_id, [key.path[-1] for key in job.asset_layer.selected_asset_keys])
-        said = {name: _said(instance, name) for name in seconds}
+        reported = {name: _reported(instance, name) for name in seconds}
         return PipelineResult(
             run_id=run_id,
             home=home,
             stage_seconds=seconds,
-            reused=tuple(name for name in seconds if said[name].get("reused")),
+            reused=tuple(name for name in seconds if reported[name].get("reused")),
             checks=_checks(instance, run_id),
             evaluation=TableStore(storage_url(home)).read("policy_evaluation"),
-            evaluation_text=str(evaluated.get("text", "")).strip("`\n"),
-            champion=_said(instance, "champion"),
-            songs=_said(instance, "song_library"),
-            answers=_said(instance, "preferences"),
-            edited_songs=Path(str(_said(instance, "edited_songs").get("folder", ""))),
+            evaluation_text=str(reported["policy_evaluation"].get("text", "")).strip("`\n"),
+            champion=reported["champion"],
+            songs=reported["song_library"],
+            answers=reported["preferences"],
+            edited_songs=Path(str(reported["edited_songs"].get("folder", ""))),
         )
 
 
@@ -213,14 +212,13 @@ def run_main_job(
 ) -> int:
     """The body of `editorbot run`: progress bars while it runs, a table at the end; returns the exit status."""
     started = time.monotonic()
-    bars = ProgressBars()
     # Kernels of the search are compiled once per installation: beside the analysis of the songs, not after it.
-    compiling = subprocess.Popen([sys.executable, "-c", _COMPILE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    compiling = subprocess.Popen(_COMPILE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        result = run_pipeline(songs, home=home, settings=settings, progress=bars)
+        with ProgressBars() as bars:
+            result = run_pipeline(songs, home=home, settings=settings, progress=bars)
     finally:
         compiling.kill()
         compiling.wait()
-        bars.close()
     say(report(result, total_s=time.monotonic() - started))
     return 0

@@ -44,18 +44,12 @@ def song_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.RunReques
     folder = home.songs_folder_if_any()
     if folder is None:
         return dg.SkipReason("there is no folder of songs yet; training_data or EDITORBOT_SONGS names one")
-    listing = []
-    for path in find_audio(folder):
-        status = path.stat()
-        listing.append(
-            [str(path.relative_to(folder)).encode(errors="replace").decode(), status.st_size, status.st_mtime_ns]
-        )
-    n_songs = len(listing)
-    for path in sorted(corrections_folder(home.path).glob("*.json")):
-        listing.append([f"correction of {path.stem}", path.stat().st_size, path.stat().st_mtime_ns])
-    now = digest(listing)[:16]
+    songs = {str(path.relative_to(folder)).encode(errors="replace").decode(): path for path in find_audio(folder)}
+    corrections = {f"correction of {path.stem}": path for path in corrections_folder(home.path).glob("*.json")}
+    states = {name: path.stat() for name, path in {**songs, **corrections}.items()}
+    now = digest({name: [status.st_size, status.st_mtime_ns] for name, status in states.items()})[:16]
     if context.cursor == now:
-        return dg.SkipReason(f"{n_songs} songs, none new, changed, corrected or gone")
+        return dg.SkipReason(f"{len(songs)} songs, none new, changed, corrected or gone")
     trigger = f"songs-{now}"
     if was_started(context.instance, trigger):
         context.update_cursor(now)

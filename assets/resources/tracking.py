@@ -353,7 +353,7 @@ class Tracking(dg.ConfigurableResource):
             return _version(found[0]) if found else None
 
     def aliased(self, name: str, alias: str) -> RegisteredVersion | None:
-        """The version of `name` that wears `alias`."""
+        """The version of `name` that has the alias `alias`."""
         prepare_tracking(self.home)
         return _aliased(name, alias, tracking_uri(self.home))
 

@@ -23,22 +23,14 @@ _INSTALL = {
 
 def add_tracker(parser: argparse.ArgumentParser, *, default: str | None = DEFAULT_TRACKER) -> None:
     """Add `--tracker`; with `default` None, a name that is not given is left to the configuration."""
-    parser.add_argument(
-        "--tracker",
-        choices=TRACKERS,
-        default=default,
-        help=f"finds the beats, unless `editorbot grid` corrected them (default: {DEFAULT_TRACKER})",
-    )
+    text = f"finds the beats, unless `editorbot grid` corrected them (default: {DEFAULT_TRACKER})"
+    parser.add_argument("--tracker", choices=TRACKERS, default=default, help=text)
 
 
 def add_separator(parser: argparse.ArgumentParser, *, default: str | None = DEFAULT_SEPARATOR) -> None:
     """Add `--separator`; with `default` None, a name that is not given is left to the configuration."""
-    parser.add_argument(
-        "--separator",
-        choices=SEPARATORS,
-        default=default,
-        help=f"divides songs into stems; the same in training and editing (default: {DEFAULT_SEPARATOR})",
-    )
+    text = f"divides songs into stems; the same in training and editing (default: {DEFAULT_SEPARATOR})"
+    parser.add_argument("--separator", choices=SEPARATORS, default=default, help=text)
 
 
 def check_tracker(name: str) -> str:

@@ -88,29 +88,33 @@ def check_device(name: str) -> str:
     return name
 
 
-def add_port(parser: argparse.ArgumentParser, flag: str, default: int) -> None:
-    """Add a flag for a port; `check_port` checks it."""
-    parser.add_argument(flag, type=int, default=default, metavar="PORT", help=f"default: {default}")
+def add_ports(parser: argparse.ArgumentParser, **ports: int) -> None:
+    """Add a flag for every port, by its name and default; `check_ports` checks them."""
+    for name, default in ports.items():
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="PORT", help=f"default: {default}")
 
 
-def check_port(flag: str, port: int) -> None:
-    """Refuse what cannot be a port.
-
-    Raises:
-        ParameterError: If `port` is not in 1-65535.
-    """
-    if not 1 <= port <= 65_535:
-        raise ParameterError(f"{flag} must be between 1 and 65535; got {port}")
-
-
-def check_at_least(flag: str, value: int, least: int = 1) -> None:
-    """Refuse a count that is too small.
+def check_ports(**ports: int) -> None:
+    """Refuse what cannot be a port, and the same port twice.
 
     Raises:
-        ParameterError: If `value` is below `least`.
+        ParameterError: If a port is not in 1-65535, or two are the same.
     """
-    if value < least:
-        raise ParameterError(f"{flag} must be at least {least}; got {value}")
+    for name, port in ports.items():
+        if not 1 <= port <= 65_535:
+            raise ParameterError(f"--{name} must be between 1 and 65535; got {port}")
+    if len(set(ports.values())) < len(ports):
+        raise ParameterError(f"{', '.join(f'--{name}' for name in ports)} must differ; got {list(ports.values())}")
+
+
+def check_count(flag: str, value: int) -> None:
+    """Refuse a count that is not positive.
+
+    Raises:
+        ParameterError: If `value` is below 1.
+    """
+    if value < 1:
+        raise ParameterError(f"{flag} must be at least 1; got {value}")
 
 
 def check_ratios(flag: str, ratios: Sequence[float]) -> None:

@@ -16,7 +16,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class ProgressBars:
-    """A bar per stage, with the stage's name and the time left, on a text stream."""
+    """A bar per stage, with the stage's name and the time left, on a text stream; as a context it closes the last."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -39,6 +39,12 @@ class ProgressBars:
         self._finished = stage if done >= total else ""
         if done >= total:
             self.close()
+
+    def __enter__(self) -> "ProgressBars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the bar that is open, if any."""

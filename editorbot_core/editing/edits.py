@@ -8,7 +8,7 @@ segments are half-open ranges `[start_s, end_s)` in seconds from the start of th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +16,7 @@ import torch
 from editorbot_core.analysis.beats.grid import BeatGrid, Units
 from editorbot_core.audio.segments import Segment
 from editorbot_core.base.errors import ParameterError
-
-if TYPE_CHECKING:
-    from editorbot_core.songs.song import Song
+from editorbot_core.songs.song import Song
 
 KEEP, CUT, LOOP_2, LOOP_3, LOOP_4, REORDER_1, REORDER_2, REORDER_3, REORDER_4 = range(9)
 ACTION_NAMES = ("KEEP", "CUT", "LOOP_2", "LOOP_3", "LOOP_4", "REORDER_1", "REORDER_2", "REORDER_3", "REORDER_4")
@@ -284,7 +282,7 @@ class EditDecisionList:
 
 
 def edl_of(
-    song: "Song",
+    song: Song,
     unit_actions: np.ndarray,
     *,
     target_duration_s: float,

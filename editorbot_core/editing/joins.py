@@ -8,7 +8,6 @@ of the same song, so that one setting serves quiet and busy songs alike.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -16,10 +15,7 @@ import numpy as np
 from editorbot_core.analysis.dsp.vectors import squared_distances, standardised
 from editorbot_core.analysis.features.columns import SOUND_GROUPS, columns_of
 from editorbot_core.base.errors import ParameterError
-
-if TYPE_CHECKING:
-    from editorbot_core.songs.song import Song
-
+from editorbot_core.songs.song import Song
 
 # Places between which joins of every kind are compared, and at which they are compared to choose those.
 MAX_SEARCH_PLACES = 420
@@ -239,13 +235,13 @@ def step_percentiles(sound: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.asarray(np.searchsorted(own, steps * (1 + _ROUNDING), side="right") / max(len(own), 1))
 
 
-def _step_percentiles(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
+def _step_percentiles(song: Song, exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
     """`step_percentiles` of every join from `exits` to `entries`, (n_exits, n_entries)."""
     sound = sound_of_beats(song.features.values)
     return step_percentiles(sound, np.sqrt(squared_distances(sound[np.maximum(exits - 1, 0)], sound[entries])))
 
 
-def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
+def _harmony_novelty(song: Song, exits: np.ndarray, entries: np.ndarray) -> np.ndarray:
     """Distance of the change of chroma at each join to the nearest one between units, (n_exits, n_entries)."""
     chroma = np.abs(song.features.values[:, _HARMONY].astype(np.float64))
     chroma /= np.maximum(np.linalg.norm(chroma, axis=1, keepdims=True), 1e-9)
@@ -259,7 +255,7 @@ def _harmony_novelty(song: "Song", exits: np.ndarray, entries: np.ndarray) -> np
     return _nearest_pair(before.astype(np.float32), after.astype(np.float32)) / max(scale, 1e-9)
 
 
-def cost_of_joins(song: "Song", places: np.ndarray, weights: SearchWeights, *, harmony: bool = True) -> np.ndarray:
+def cost_of_joins(song: Song, places: np.ndarray, weights: SearchWeights, *, harmony: bool = True) -> np.ndarray:
     """Cost of every join between `places`, float64 (n_places, n_places): exits in rows, entries in columns.
 
     Args:
@@ -297,7 +293,7 @@ def cheapest_join(cost: np.ndarray) -> np.ndarray:
     return np.minimum(forward.min(axis=0, initial=np.inf), forward.min(axis=1, initial=np.inf))
 
 
-def choose_places(song: "Song", weights: SearchWeights) -> np.ndarray:
+def choose_places(song: Song, weights: SearchWeights) -> np.ndarray:
     """Units at which removed ranges may begin and end, int64, rising: all but the first, fewer in long songs."""
     places = np.arange(1, song.units.n_units)
     if len(places) <= MAX_SEARCH_PLACES:

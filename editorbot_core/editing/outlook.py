@@ -18,7 +18,7 @@ song: entering there leaves its end out.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numba
@@ -27,10 +27,7 @@ import torch
 
 from editorbot_core.editing.edits import TOLERANCE_RATIO, TOLERANCE_UNITS
 from editorbot_core.editing.joins import SearchWeights, choose_places, cost_of_joins
-
-if TYPE_CHECKING:
-    from editorbot_core.songs.song import Song
-
+from editorbot_core.songs.song import Song
 
 # What no way leads to costs this; half precision holds it.
 UNREACHABLE = 60.0
@@ -81,7 +78,7 @@ def _induction(
                 after[u - 1, x] = min(after[u, x], leaving[u, x])
 
 
-def outlook_of(song: "Song") -> Outlook:
+def outlook_of(song: Song) -> Outlook:
     """The outlook of a song, worked out once for every `Song`; milliseconds for a hundred units, about n^3."""
     outlook = _outlooks.get(song)
     if outlook is None:
@@ -89,7 +86,7 @@ def outlook_of(song: "Song") -> Outlook:
     return outlook
 
 
-def _song_outlook(song: "Song") -> Outlook:
+def _song_outlook(song: Song) -> Outlook:
     weights = SearchWeights.full()
     n = song.units.n_units
     times_s = song.units.bounds(song.grid)

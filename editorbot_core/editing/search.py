@@ -506,3 +506,10 @@ def warm_up() -> None:
     candidate_edits(song, 0.5 * song.duration, weights=SearchWeights.full(), n_candidates=2)
     dp_unit_actions(song, 0.5 * song.duration)
     outlook_of(song)
+
+
+if __name__ == "__main__":
+    # Kernels are cached under the name of their module, which is not `__main__`.
+    from editorbot_core.editing import search
+
+    search.warm_up()

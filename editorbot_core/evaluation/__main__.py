@@ -7,7 +7,7 @@ from pathlib import Path
 from editorbot_core.analysis.names import add_separator, add_tracker, check_separator, check_tracker
 from editorbot_core.base.console import (
     add_device,
-    check_at_least,
+    check_count,
     check_device,
     check_file,
     check_folder,
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    check_at_least("--candidates", arguments.candidates)
-    check_at_least("--n_workers", arguments.n_workers)
+    check_count("--candidates", arguments.candidates)
+    check_count("--n_workers", arguments.n_workers)
     if arguments.candidates > 1 and arguments.reward_model is None:
         raise ParameterError("--candidates needs --reward_model FILE, which picks the best of them")
     check_ratios("--ratio", arguments.ratio)
@@ -69,8 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     device = resolve_device(arguments.device)
     loaded = load_policy(arguments.checkpoint, device)
     reward = None if arguments.reward_model is None else load_reward(arguments.reward_model, device=device)
-    bars = ProgressBars()
-    try:
+    with ProgressBars() as bars:
         songs, _ = prepare_songs(
             arguments.test_dir,
             home_folder() / "evaluation",
@@ -86,16 +85,12 @@ def run(arguments: argparse.Namespace) -> None:
         if reward is not None:
             editors["guided_search"] = policy_editor(loaded.policy, reward=reward, guided=True, device=device)
         evaluation = evaluate(editors, songs, ratios=arguments.ratio, rendered=arguments.rendered, progress=bars)
-    finally:
-        bars.close()
     say(evaluation.text())
-    for other in BASELINES:
-        share, low, high, _ = evaluation.wins("policy", other)
-        say(f"policy better than {other} in {100 * share:.0f} % of songs ({100 * low:.0f}-{100 * high:.0f} %)")
-    if reward is not None:
+    for editor in [name for name in editors if name not in BASELINES]:
         for other in (*BASELINES, "policy"):
-            share, low, high, _ = evaluation.wins("guided_search", other)
-            say(f"guided_search better than {other} in {100 * share:.0f} % ({100 * low:.0f}-{100 * high:.0f} %)")
+            if other != editor:
+                share, low, high, _ = evaluation.wins(editor, other)
+                say(f"{editor} better than {other} in {100 * share:.0f} % ({100 * low:.0f}-{100 * high:.0f} %)")
     write_evaluation(arguments.output_dir, evaluation)
     say(f"written to {arguments.output_dir}")
 

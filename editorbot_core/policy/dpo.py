@@ -8,7 +8,7 @@ the mask forbids a side are left out and counted. A *step* is one beat of an edi
 import hashlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -24,13 +24,11 @@ from editorbot_core.policy.losses import dpo_loss, ipo_loss, soft_preference
 from editorbot_core.policy.network import Policy
 from editorbot_core.policy.rollout import log_prob
 from editorbot_core.policy.selection import HeldOut, Selection, decayed, frozen_copy, rollout_metrics
+from editorbot_core.preferences.pairs import PairBatch
 from editorbot_core.rewards.mixing import RewardPair
 
-if TYPE_CHECKING:
-    from editorbot_core.preferences.pairs import PairBatch
 
-
-def _both_sides(pairs: "PairBatch", rows: torch.Tensor) -> EditBatch:
+def _both_sides(pairs: PairBatch, rows: torch.Tensor) -> EditBatch:
     """Sides a, then sides b, of the given pairs."""
     return EditBatch(
         pairs.songs,
@@ -40,7 +38,7 @@ def _both_sides(pairs: "PairBatch", rows: torch.Tensor) -> EditBatch:
     )
 
 
-def pairs_digest(pairs: "PairBatch") -> str:
+def pairs_digest(pairs: PairBatch) -> str:
     """Hexadecimal SHA-256 of what the pairs are and how they were answered."""
     hasher = hashlib.sha256()
     for name in ("song_index", "actions_a", "actions_b", "target_ratio", "label", "confidence", "strength"):
@@ -48,7 +46,7 @@ def pairs_digest(pairs: "PairBatch") -> str:
     return hasher.hexdigest()
 
 
-def _usable_rows(pairs: "PairBatch") -> torch.Tensor:
+def _usable_rows(pairs: PairBatch) -> torch.Tensor:
     """Rows whose two sides the mask allows, int64 (n,)."""
     if len(pairs.song_index) == 0:
         return torch.zeros(0, dtype=torch.int64, device=pairs.song_index.device)
@@ -57,7 +55,7 @@ def _usable_rows(pairs: "PairBatch") -> torch.Tensor:
 
 
 @torch.no_grad()
-def edit_log_probs(policy: Policy, pairs: "PairBatch", rows: torch.Tensor, *, batch_pairs: int) -> torch.Tensor:
+def edit_log_probs(policy: Policy, pairs: PairBatch, rows: torch.Tensor, *, batch_pairs: int) -> torch.Tensor:
     """Log-probability of both sides of the given pairs, float32 (n, 2)."""
     parts = [
         log_prob(policy, _both_sides(pairs, part)).log_probs.sum(1).view(2, -1).T for part in rows.split(batch_pairs)
@@ -65,7 +63,7 @@ def edit_log_probs(policy: Policy, pairs: "PairBatch", rows: torch.Tensor, *, ba
     return torch.cat(parts) if len(rows) else torch.zeros((0, 2), device=rows.device)
 
 
-def init_dpo(reference: Policy, pairs: "PairBatch", *, config: DPOConfig | None = None, seed: int = 0) -> DPOState:
+def init_dpo(reference: Policy, pairs: PairBatch, *, config: DPOConfig | None = None, seed: int = 0) -> DPOState:
     """The state before the first gradient step.
 
     Args:
@@ -118,7 +116,7 @@ class _PairSums(NamedTuple):
 
 
 def _pair_sums(
-    policy: Policy, pairs: "PairBatch", rows: torch.Tensor, reference: torch.Tensor, config: DPOConfig
+    policy: Policy, pairs: PairBatch, rows: torch.Tensor, reference: torch.Tensor, config: DPOConfig
 ) -> _PairSums:
     """Loss terms and statistics of the given pairs; reference log-probabilities (n, 2)."""
     edits = _both_sides(pairs, rows)
@@ -171,7 +169,7 @@ class _Totals:
         self.weight += weight
 
 
-def _gradient_step(state: DPOState, pairs: "PairBatch", chosen: torch.Tensor, totals: _Totals) -> None:
+def _gradient_step(state: DPOState, pairs: PairBatch, chosen: torch.Tensor, totals: _Totals) -> None:
     """One step of the optimiser on usable pairs `chosen`."""
     config = state.config
     weight = float(sum_over_processes(pairs.weight[state.usable[chosen]].sum()))
@@ -191,7 +189,7 @@ def _gradient_step(state: DPOState, pairs: "PairBatch", chosen: torch.Tensor, to
 
 
 @torch.no_grad()
-def judge_pairs(policy: Policy, reference: Policy, pairs: "PairBatch", *, config: DPOConfig) -> dict[str, float]:
+def judge_pairs(policy: Policy, reference: Policy, pairs: PairBatch, *, config: DPOConfig) -> dict[str, float]:
     """Loss and accuracy of `policy` on held-out pairs, by the names `dpo/heldout_...`.
 
     Raises:
@@ -211,7 +209,7 @@ def judge_pairs(policy: Policy, reference: Policy, pairs: "PairBatch", *, config
 
 def train_dpo(
     state: DPOState,
-    pairs: "PairBatch",
+    pairs: PairBatch,
     *,
     songs: SongBatch,
     rewards: RewardPair,

@@ -1,24 +1,20 @@
 """What a policy's edits are like."""
 
-from typing import TYPE_CHECKING
+import torch
 
-if TYPE_CHECKING:
-    from editorbot_core.policy.network import Policy
-    from editorbot_core.songs.song import Song
-
+from editorbot_core.editing.batches import collate
+from editorbot_core.policy.losses import categorical_kl
+from editorbot_core.policy.network import Policy
+from editorbot_core.policy.rollout import edit_statistics, log_prob, sample_edits
+from editorbot_core.songs.song import Song
 
 # Length at which a policy is described, and edits sampled of every song.
 RATIO = 0.5
 _EDITS_PER_SONG = 4
 
 
-def policy_report(policy: "Policy", reference: "Policy", songs: "list[Song]", *, seed: int) -> dict[str, float]:
+def policy_report(policy: Policy, reference: Policy, songs: list[Song], *, seed: int) -> dict[str, float]:
     """What a policy's edits at half length are like, and how far it is from the reference, nat per unit."""
-    import torch
-
-    from editorbot_core.editing.batches import collate
-    from editorbot_core.policy.losses import categorical_kl
-    from editorbot_core.policy.rollout import edit_statistics, log_prob, sample_edits
 
     device = policy.device
     batch = collate(songs).to(device)

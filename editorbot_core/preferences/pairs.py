@@ -16,7 +16,7 @@ import torch
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.progress import Progress
 from editorbot_core.editing.baselines import keep_all, one_cut, random_edit, truncate_and_fade
-from editorbot_core.editing.batches import EditBatch, SongBatch, collate, stack_actions
+from editorbot_core.editing.batches import SongBatch, collate, stack_actions
 from editorbot_core.editing.edits import CUT, KEEP, LOOP_2, REORDER_1, EditDecisionList, edl_of
 from editorbot_core.editing.joins import DPWeights, SearchWeights
 from editorbot_core.editing.retargeting import dp_unit_actions
@@ -268,16 +268,6 @@ class PairBatch:
     def __len__(self) -> int:
         """Pairs in the batch."""
         return len(self.song_index)
-
-    @property
-    def edits_a(self) -> EditBatch:
-        """The first sides."""
-        return EditBatch(self.songs, self.song_index, self.actions_a, self.target_ratio)
-
-    @property
-    def edits_b(self) -> EditBatch:
-        """The second sides."""
-        return EditBatch(self.songs, self.song_index, self.actions_b, self.target_ratio)
 
     def select(self, index: torch.Tensor) -> "PairBatch":
         """The pairs at `index`, of the same songs."""

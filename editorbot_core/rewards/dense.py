@@ -136,5 +136,5 @@ def dense_terms(edits: EditBatch) -> torch.Tensor:
 
 
 def dense_reward(edits: EditBatch) -> torch.Tensor:
-    """Mean of the four terms, float32 (n,) in [0, 1]; a `Reward`."""
+    """Mean of the four terms, float32 (n,) in [0, 1]; a `RewardFunction`."""
     return dense_terms(edits).mean(1)

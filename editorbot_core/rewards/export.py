@@ -6,10 +6,12 @@ those weights alone: an edit is decided unit by unit under a mask, which is not 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import torch
+import torch
+
+from editorbot_core.rewards.learned import RewardEnsemble, load_reward
+from editorbot_core.rewards.model import N_INPUT_FEATURES
 
 N_EXAMPLE_EDITS = 2
 N_EXAMPLE_BEATS = 32
@@ -25,9 +27,28 @@ class Export(NamedTuple):
         output: Output of the module for the examples.
     """
 
-    module: "torch.nn.Module"
-    examples: "Mapping[str, torch.Tensor]"
-    output: "torch.Tensor"
+    module: torch.nn.Module
+    examples: Mapping[str, torch.Tensor]
+    output: torch.Tensor
+
+
+class _MeanScore(torch.nn.Module):
+    """Mean score over the members."""
+
+    def __init__(self, ensemble: RewardEnsemble) -> None:
+        super().__init__()
+        self.members = ensemble.members
+        self.heard = [float(member.get_buffer("heard_share")) > 0 for member in ensemble.members]
+
+    def forward(
+        self, features: torch.Tensor, actions: torch.Tensor, target: torch.Tensor, unit_id: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores (n,) of features (n, T, 125), actions (n, T), target (n,), unit_id (n, T)."""
+        scores = [
+            member(features, actions, target, unit_id, heard_counts=heard)
+            for member, heard in zip(self.members, self.heard, strict=True)
+        ]
+        return torch.stack(scores).mean(0)
 
 
 def reward_export(weights: Path) -> Export:
@@ -36,35 +57,12 @@ def reward_export(weights: Path) -> Export:
     Raises:
         FormatError: If the file is damaged or no reward model.
     """
-    import torch
-
-    from editorbot_core.rewards.learned import RewardEnsemble, load_reward
-    from editorbot_core.rewards.model import N_INPUT_FEATURES
-
-    class MeanScore(torch.nn.Module):
-        """Mean score over the members."""
-
-        def __init__(self, ensemble: RewardEnsemble) -> None:
-            super().__init__()
-            self.members = ensemble.members
-            self.heard = [float(member.get_buffer("heard_share")) > 0 for member in ensemble.members]
-
-        def forward(
-            self, features: torch.Tensor, actions: torch.Tensor, target: torch.Tensor, unit_id: torch.Tensor
-        ) -> torch.Tensor:
-            """Scores (n,) of features (n, T, 125), actions (n, T), target (n,), unit_id (n, T)."""
-            scores = [
-                member(features, actions, target, unit_id, heard_counts=heard)
-                for member, heard in zip(self.members, self.heard, strict=True)
-            ]
-            return torch.stack(scores).mean(0)
-
     n, n_beats = N_EXAMPLE_EDITS, N_EXAMPLE_BEATS
     generator = torch.Generator().manual_seed(0)
     unit_id = (torch.arange(n_beats) // BEATS_PER_UNIT).repeat(n, 1)
     actions = torch.randint(0, 2, (n, n_beats // BEATS_PER_UNIT), generator=generator)
     actions[:, 0] = 0
-    module = MeanScore(load_reward(weights)).eval().requires_grad_(False)
+    module = _MeanScore(load_reward(weights)).eval().requires_grad_(False)
     examples = {
         "features": torch.randn((n, n_beats, N_INPUT_FEATURES), generator=generator),
         "actions": actions.gather(1, unit_id),

@@ -34,7 +34,7 @@ def saturated_share(scores: torch.Tensor) -> float:
 
 
 class RewardEnsemble(nn.Module):
-    """Reward models that are asked together; a `Reward`.
+    """Reward models that are asked together; a `RewardFunction`.
 
     Attributes:
         config: Settings of the members.

@@ -46,7 +46,7 @@ from editorbot_core.base.files import (
 from editorbot_core.base.home import corrections_folder
 from editorbot_core.base.progress import Progress
 from editorbot_core.songs.ingestion import Analysis, AnalysisPool, features_path
-from editorbot_core.songs.song import Song, features_digest
+from editorbot_core.songs.song import Song, content_digest
 
 
 def remembered_structure(path: Path, key: str, read: Callable[[], Structure]) -> Structure:
@@ -326,7 +326,7 @@ def _song(path: Path, sha256: str, features: BeatFeatures, *, store: Path | None
     if store is None:
         structure = read()
     else:
-        key = digest([weights_digest(STRUCTURE_MODEL), STRUCTURE_VERSION, work, features_digest(features), trusted])
+        key = digest([weights_digest(STRUCTURE_MODEL), STRUCTURE_VERSION, work, content_digest(features), trusted])
         structure = remembered_structure(store / "structure" / f"{sha256[:16]}.npz", key, read)
     return Song(
         track_id=sha256[:16],

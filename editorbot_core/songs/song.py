@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from editorbot_core.analysis.beats.annotations import Annotation
 from editorbot_core.analysis.beats.grid import BeatGrid, Units
 from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.analysis.structure.structure import Structure
-from editorbot_core.base.files import digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,35 +50,27 @@ class Song:
         return self.units.durations(self.grid)
 
 
-def features_digest(features: BeatFeatures) -> str:
-    """Hexadecimal SHA-256 of the features, their grid and their context."""
-    return _digest_of_arrays(features.values, features.grid.times, features.grid.positions, features.context)
+def content_digest(*values: object) -> str:
+    """Hexadecimal SHA-256 of what dataclasses, arrays, sequences and plain values hold."""
+    hasher = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if is_dataclass(value):
+            add([getattr(value, field.name) for field in fields(value)])
+        elif isinstance(value, np.ndarray):
+            hasher.update(np.ascontiguousarray(value).tobytes())
+        elif isinstance(value, list | tuple):
+            for item in value:
+                add(item)
+        else:
+            hasher.update(repr(value).encode() + b"\0")
+
+    add(values)
+    return hasher.hexdigest()
 
 
 def songs_digest(songs: Sequence[Song]) -> str:
-    """Digest of all that is learned from the songs: features, beats, units, structure and annotations."""
-    return digest(
-        [
-            [
-                song.track_id,
-                features_digest(song.features),
-                _digest_of_arrays(
-                    song.units.unit_id, song.structure.phrase_start, song.structure.phase, song.structure.cluster
-                ),
-                None
-                if song.annotation is None
-                else [
-                    _digest_of_arrays(song.annotation.grid.times, song.annotation.grid.positions),
-                    [[section.start_s, section.end_s, section.label] for section in song.annotation.sections],
-                ],
-            ]
-            for song in songs
-        ]
+    """Digest of all that is learned from the songs: features, beats, units, structure and annotations, not paths."""
+    return content_digest(
+        *((song.track_id, song.features, song.units, song.structure, song.annotation) for song in songs)
     )
-
-
-def _digest_of_arrays(*arrays: np.ndarray | None) -> str:
-    hasher = hashlib.sha256()
-    for array in arrays:
-        hasher.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return hasher.hexdigest()

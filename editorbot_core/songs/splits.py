@@ -1,13 +1,10 @@
 """The split of songs into training and held-out songs; a song never changes parts."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.files import digest, read_json, write_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def split_songs(
@@ -71,7 +68,7 @@ def hold_out(track_ids: Sequence[str], *, fraction: float, seed: int) -> tuple[s
 PARTS = ("train", "eval")
 
 
-def assign_parts(known_path: "Path", works: dict[str, str], *, eval_fraction: float, seed: int) -> dict[str, str]:
+def assign_parts(known_path: Path, works: dict[str, str], *, eval_fraction: float, seed: int) -> dict[str, str]:
     """The part of every song; parts are stored, so a work keeps its part even if it is missing for a while.
 
     Args:

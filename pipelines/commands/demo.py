@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from editorbot_core.base.console import check_at_least, say
+from editorbot_core.base.console import check_count, say
 from editorbot_core.base.errors import ParameterError
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compose the songs that are not there yet."""
-    check_at_least("--n_songs", arguments.n_songs)
+    check_count("--n_songs", arguments.n_songs)
     if arguments.folder.exists() and not arguments.folder.is_dir():
         raise ParameterError(f"{arguments.folder}: a file of that name exists; name a folder")
     from editorbot_core.base.progress import ProgressBars

@@ -7,7 +7,7 @@ from editorbot_core.analysis.names import check_separator, check_tracker
 from editorbot_core.base.console import (
     add_device,
     add_set,
-    check_at_least,
+    check_count,
     check_device,
     check_folder,
     check_ratios,
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Analyse both folders, learn and judge, print the table."""
-    check_at_least("--seeds", arguments.seeds)
-    check_at_least("--rounds", arguments.rounds)
+    check_count("--seeds", arguments.seeds)
+    check_count("--rounds", arguments.rounds)
     check_ratios("--ratio", arguments.ratio)
     check_device(arguments.device)
     config = overridden(get_default_config(), named_values(arguments.set))
@@ -52,8 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     from editorbot_core.training.study import run_study
 
     device = resolve_device(arguments.device)
-    bars = ProgressBars()
-    try:
+    with ProgressBars() as bars:
         train, test = (
             prepare_songs(
                 folder,
@@ -79,7 +78,5 @@ def run(arguments: argparse.Namespace) -> None:
             device=device,
             progress=bars,
         )
-    finally:
-        bars.close()
     say(study.markdown())
     say(f"written to {arguments.output}")

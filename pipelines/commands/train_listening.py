@@ -23,10 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     from editorbot_core.analysis.weights import FOLDER
     from editorbot_core.base.progress import ProgressBars
 
-    bars = ProgressBars()
-    try:
+    with ProgressBars() as bars:
         report = train_listening(arguments.folders, output=arguments.output or FOLDER, progress=bars)
-    finally:
-        bars.close()
     for name, value in asdict(report).items():
         say(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")

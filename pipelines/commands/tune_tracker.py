@@ -22,11 +22,8 @@ def run(arguments: argparse.Namespace) -> None:
     from editorbot_core.analysis.tuning import chosen_constants, try_constants
     from editorbot_core.base.progress import ProgressBars
 
-    bars = ProgressBars()
-    try:
+    with ProgressBars() as bars:
         trials = try_constants(arguments.folders, progress=bars)
-    finally:
-        bars.close()
     say(f"{'constant':20} {'value':>8}  {'first':>6}  {'best':>6}  {'gain':>8}")
     for trial in trials:
         value = f"{trial.value:8.4g}" if trial.constant else " " * 8

@@ -30,7 +30,7 @@ from editorbot_core.rewards.model import RewardModel
 from editorbot_core.songs.song import Song
 from tests.benchmarks.plain_environment import PlainSongEnv
 from tests.benchmarks.registry import Bench, Row, at_least, benchmark, taking_turns
-from tests.core.conftest import make_song
+from tests.core.conftest import make_song, sides
 
 _N_SONGS, _N_BARS = 8, 48
 _N_ROUNDS = 3
@@ -246,7 +246,7 @@ def _plain_step(
     for rows in torch.arange(len(pairs)).split(at_once):
         part = pairs.select(rows)
         scores = []
-        for side in (part.edits_a, part.edits_b):
+        for side in sides(part):
             songs = side.songs.select(side.song_index)
             own = EditBatch(songs, torch.arange(len(rows)), side.actions, side.target_ratio)
             scores.append(model.score(model.encode(songs), own))

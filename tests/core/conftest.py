@@ -12,6 +12,8 @@ from editorbot_core.analysis.features.columns import N_FEATURES
 from editorbot_core.analysis.features.table import BeatFeatures
 from editorbot_core.analysis.structure.estimate import estimate_structure
 from editorbot_core.analysis.structure.structure import Structure
+from editorbot_core.editing.batches import EditBatch
+from editorbot_core.preferences.pairs import PairBatch
 from editorbot_core.songs.song import Song
 
 
@@ -94,3 +96,12 @@ def make_song(
 def synthetic_song() -> Callable[..., Song]:
     """Makes songs, see `make_song`."""
     return make_song
+
+
+def sides(pairs: PairBatch) -> tuple[EditBatch, EditBatch]:
+    """The first and the second edits of the pairs."""
+    first, second = (
+        EditBatch(pairs.songs, pairs.song_index, actions, pairs.target_ratio)
+        for actions in (pairs.actions_a, pairs.actions_b)
+    )
+    return first, second

@@ -12,11 +12,7 @@ from editorbot_core.analysis.structure.estimate import estimate_structure
 from editorbot_core.base.errors import EditorBotError, FormatError, ParameterError
 from editorbot_core.config import get_default_config
 from editorbot_core.editing.batches import EditBatch, collate
-from editorbot_core.learned_reward_integration import (
-    LearnedRewardIntegration,
-    beat_features_of,
-    units_of,
-)
+from editorbot_core.learned_reward_integration import LearnedRewardIntegration, beat_features_of, units_of
 from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.dense import dense_reward
 from editorbot_core.rewards.learned import RewardEnsemble

@@ -171,10 +171,11 @@ def test_the_champion_is_in_the_registry_and_on_disk(runs: Runs, client: Any) ->
 
 def test_the_champions_check_fails_where_its_weights_are_gone(runs: Runs) -> None:
     path = champion_path(runs.home)
-    resources = {"home": Home(folder=str(runs.home)), "tracking": Tracking(folder=str(runs.home))}
+    home, tracking = Home(folder=str(runs.home)), Tracking(folder=str(runs.home))
 
     def check(instance: dg.DagsterInstance) -> dg.AssetCheckResult:
-        result = champion_is_in_the_registry(dg.build_asset_check_context(instance=instance, resources=resources))
+        context = dg.build_asset_check_context(instance=instance)
+        result = champion_is_in_the_registry(context, home=home, tracking=tracking)
         assert isinstance(result, dg.AssetCheckResult)
         return result
 

@@ -6,6 +6,8 @@ editorbot_core.analysis.features.columns` prints the page `docs/features.md`, wh
 
 import math
 import sys
+from collections.abc import Iterator
+from itertools import pairwise, starmap
 from typing import NamedTuple
 
 from editorbot_core.analysis.dsp.filterbanks import (
@@ -25,25 +27,17 @@ _NYQUIST = SAMPLE_RATE / 2
 _PEAK = 16.0
 # Range of levels in dB below the loudest.
 _TOP_DB = 80.0
+_COSINE, _SLOPE = "cosine coefficient", "least-squares slope of"
+_CONTRAST = "mean of the strongest 2 % of magnitudes over that of the weakest 2 %"
 _PITCHES = ("c", "cs", "d", "ds", "e", "f", "fs", "g", "gs", "a", "as", "b")
 _PITCH_SIGNS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 # What columns measure; every column belongs to one group, and whoever compares songs names a union of groups.
+_SHAPE = "spectral shape"
 GROUPS = (
-    "level",
-    "zero crossings",
-    "spectral shape",
-    "contrast",
-    "MFCC",
-    "MFCC delta",
-    "chroma",
-    "difference",
-    "bar phase",
-    "grid",
-    "stem energy",
-    "stem centroid",
-    "stem share",
+    *("level", "zero crossings", _SHAPE, "contrast", "MFCC", "MFCC delta", "chroma", "difference"),
+    *("bar phase", "grid", "stem energy", "stem centroid", "stem share"),
 )
 # What is heard at a beat: everything but differences between beats and what describes the grid.
 SOUND_GROUPS = tuple(group for group in GROUPS if group not in ("difference", "bar phase", "grid"))
@@ -69,139 +63,64 @@ class FeatureColumn(NamedTuple):
     definition: str
 
 
-def _contrast_columns() -> list[FeatureColumn]:
-    edges = [0.0, *(200.0 * 2**band for band in range(N_CONTRAST - 1)), _NYQUIST]
-    return [
-        FeatureColumn(
-            f"spectral_contrast_{band + 1}",
-            "contrast",
-            "dB",
-            0.0,
-            143.0,
-            f"mean of the strongest 2 % of magnitudes over that of the weakest 2 %, {edges[band]:.0f}-"
-            f"{edges[band + 1]:.0f} Hz",
-        )
-        for band in range(N_CONTRAST)
-    ]
+_CONTRAST_EDGES = (0.0, *(200.0 * 2**band for band in range(N_CONTRAST - 1)), _NYQUIST)
+# Over nine frames a slope is at most a sixth of the range.
+_STEEPEST = tuple(math.ceil(span / 6) for span in (_TOP_DB * math.sqrt(N_MELS), *[816.0] * (N_MFCC - 1)))
+_MIX = (
+    ("onset_strength", "level", "dB", 0.0, _TOP_DB, f"mean rise of the {N_MELS} mel bands from frame to frame"),
+    ("rms", "level", "full scale", 0.0, _PEAK, f"root mean square of the {N_FFT:,} samples of a frame"),
+    ("spectral_centroid", _SHAPE, "Hz", 0.0, _NYQUIST, "mean frequency, weighted by magnitude"),
+    ("zero_crossing_rate", "zero crossings", "share", 0.0, 1.0, "sign changes over samples of a frame"),
+    ("spectral_rolloff", _SHAPE, "Hz", 0.0, _NYQUIST, "frequency below which 85 % of the magnitude lie"),
+    ("spectral_bandwidth", _SHAPE, "Hz", 0.0, _NYQUIST / 2, "deviation from the centroid, weighted by magnitude"),
+    ("spectral_flatness", _SHAPE, "share", 0.0, 1.0, "geometric over arithmetic mean of the power spectrum"),
+    *(
+        (f"spectral_contrast_{i}", "contrast", "dB", 0.0, 143.0, f"{_CONTRAST}, {low:.0f}-{high:.0f} Hz")
+        for i, (low, high) in enumerate(pairwise(_CONTRAST_EDGES), 1)
+    ),
+    # Of 128 bands between -100 dB and the loudest possible; above the first, bands differ by at most 80 dB.
+    ("mfcc_01", "MFCC", "dB", -1_132.0, 960.0, f"{_COSINE} 0 of the mel bands in dB (loudness)"),
+    *(
+        (f"mfcc_{i + 1:02d}", "MFCC", "dB", -408.0, 408.0, f"{_COSINE} {i} of the mel bands in dB ({i / 2:g} cycles)")
+        for i in range(1, N_MFCC)
+    ),
+    *(
+        (f"mfcc_delta_{i:02d}", "MFCC delta", "dB per frame", -most, most, f"{_SLOPE} `mfcc_{i:02d}` over nine frames")
+        for i, most in enumerate(_STEEPEST, 1)
+    ),
+    *(
+        (f"chroma_{name}", "chroma", "share", 0.0, 1.0, f"power at pitch class {sign}, of the strongest class")
+        for name, sign in zip(_PITCHES, _PITCH_SIGNS, strict=True)
+    ),
+)
+_GRID = (
+    ("beat_phase", "grid", "bars", 0.0, 1.0, "place in the bar, 0 at the downbeat, below 1"),
+    ("beat_phase_sin", "bar phase", "", -1.0, 1.0, "sine of `beat_phase`, as an angle"),
+    ("beat_phase_cos", "bar phase", "", -1.0, 1.0, "cosine of `beat_phase`, as an angle"),
+    ("tempo_deviation", "grid", "ln", -1.5, 1.5, "logarithm of the beat's length over the song's median"),
+    ("inter_beat_interval_ratio", "grid", "", 0.2, 5.0, "length of the beat over that of the beat before"),
+)
 
 
-def _mfcc_columns() -> list[FeatureColumn]:
-    columns = []
-    for i in range(1, N_MFCC + 1):
-        # Of 128 bands between -100 dB and the loudest possible; above the first, bands differ by at most 80 dB.
-        low, high = (-1_132.0, 960.0) if i == 1 else (-408.0, 408.0)
-        what = "loudness" if i == 1 else f"{(i - 1) / 2:g} cycles"
-        columns.append(
-            FeatureColumn(
-                f"mfcc_{i:02d}", "MFCC", "dB", low, high, f"cosine coefficient {i - 1} of the mel bands in dB ({what})"
-            )
-        )
-    return columns
+def _differences() -> Iterator[FeatureColumn]:
+    for column in starmap(FeatureColumn, _MIX):
+        span, text = column.high - column.low, f"`{column.name}` less that of the beat before"
+        yield FeatureColumn(f"{column.name}_diff", "difference", column.unit, -span, span, text)
 
 
-def _delta_columns() -> list[FeatureColumn]:
-    # Over nine frames a slope is at most a sixth of the range.
-    spans = [_TOP_DB * math.sqrt(N_MELS), *[816.0] * (N_MFCC - 1)]
-    return [
-        FeatureColumn(
-            f"mfcc_delta_{i:02d}",
-            "MFCC delta",
-            "dB per frame",
-            -math.ceil(span / 6),
-            math.ceil(span / 6),
-            f"least-squares slope of `mfcc_{i:02d}` over nine frames",
-        )
-        for i, span in enumerate(spans, 1)
-    ]
-
-
-def _mix_columns() -> list[FeatureColumn]:
-    return [
-        FeatureColumn(
-            "onset_strength", "level", "dB", 0.0, _TOP_DB, f"mean rise of the {N_MELS} mel bands from frame to frame"
-        ),
-        FeatureColumn(
-            "rms", "level", "full scale", 0.0, _PEAK, f"root mean square of the {N_FFT:,} samples of a frame"
-        ),
-        FeatureColumn(
-            "spectral_centroid", "spectral shape", "Hz", 0.0, _NYQUIST, "mean frequency, weighted by magnitude"
-        ),
-        FeatureColumn(
-            "zero_crossing_rate", "zero crossings", "share", 0.0, 1.0, "sign changes over samples of a frame"
-        ),
-        FeatureColumn(
-            "spectral_rolloff", "spectral shape", "Hz", 0.0, _NYQUIST, "frequency below which 85 % of the magnitude lie"
-        ),
-        FeatureColumn(
-            "spectral_bandwidth",
-            "spectral shape",
-            "Hz",
-            0.0,
-            _NYQUIST / 2,
-            "deviation from the centroid, weighted by magnitude",
-        ),
-        FeatureColumn(
-            "spectral_flatness",
-            "spectral shape",
-            "share",
-            0.0,
-            1.0,
-            "geometric over arithmetic mean of the power spectrum",
-        ),
-        *_contrast_columns(),
-        *_mfcc_columns(),
-        *_delta_columns(),
-        *(
-            FeatureColumn(
-                f"chroma_{name}", "chroma", "share", 0.0, 1.0, f"power at pitch class {sign}, of the strongest class"
-            )
-            for name, sign in zip(_PITCHES, _PITCH_SIGNS, strict=True)
-        ),
-    ]
-
-
-def _difference(column: FeatureColumn) -> FeatureColumn:
-    span = column.high - column.low
-    return FeatureColumn(
-        f"{column.name}_diff", "difference", column.unit, -span, span, f"`{column.name}` less that of the beat before"
-    )
-
-
-def _stem_columns() -> list[FeatureColumn]:
-    columns = []
+def _stem_columns() -> Iterator[FeatureColumn]:
     for stem in STEM_NAMES:
-        columns += [
-            FeatureColumn(
-                f"{stem}_energy", "stem energy", "full scale", 0.0, _PEAK, f"root mean square of the pseudo-stem {stem}"
-            ),
-            FeatureColumn(
-                f"{stem}_centroid",
-                "stem centroid",
-                "Hz",
-                0.0,
-                _NYQUIST,
-                f"mean frequency of {stem}, weighted by power; 0: silent",
-            ),
-            FeatureColumn(
-                f"{stem}_energy_share",
-                "stem share",
-                "share",
-                0.0,
-                1.0,
-                f"power of {stem} over that of the four pseudo-stems",
-            ),
-        ]
-    return columns
+        energy, centroid = f"root mean square of the pseudo-stem {stem}", f"mean frequency of {stem}, weighted by power"
+        yield FeatureColumn(f"{stem}_energy", "stem energy", "full scale", 0.0, _PEAK, energy)
+        yield FeatureColumn(f"{stem}_centroid", "stem centroid", "Hz", 0.0, _NYQUIST, f"{centroid}; 0: silent")
+        share = f"power of {stem} over that of the four pseudo-stems"
+        yield FeatureColumn(f"{stem}_energy_share", "stem share", "share", 0.0, 1.0, share)
 
 
 FEATURE_COLUMNS: tuple[FeatureColumn, ...] = (
-    *_mix_columns(),
-    *map(_difference, _mix_columns()),
-    FeatureColumn("beat_phase", "grid", "bars", 0.0, 1.0, "place in the bar, 0 at the downbeat, below 1"),
-    FeatureColumn("beat_phase_sin", "bar phase", "", -1.0, 1.0, "sine of `beat_phase`, as an angle"),
-    FeatureColumn("beat_phase_cos", "bar phase", "", -1.0, 1.0, "cosine of `beat_phase`, as an angle"),
-    FeatureColumn("tempo_deviation", "grid", "ln", -1.5, 1.5, "logarithm of the beat's length over the song's median"),
-    FeatureColumn("inter_beat_interval_ratio", "grid", "", 0.2, 5.0, "length of the beat over that of the beat before"),
+    *starmap(FeatureColumn, _MIX),
+    *_differences(),
+    *starmap(FeatureColumn, _GRID),
     *_stem_columns(),
 )
 FEATURE_NAMES: tuple[str, ...] = tuple(column.name for column in FEATURE_COLUMNS)

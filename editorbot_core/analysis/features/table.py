@@ -118,15 +118,6 @@ def save_features(path: Path | str, features: BeatFeatures, *, metadata: dict[st
         )
 
 
-def load_features(path: Path | str) -> BeatFeatures:
-    """Read what `save_features` wrote.
-
-    Raises:
-        FormatError: If the file is missing, damaged, or its columns are not `FEATURE_NAMES`.
-    """
-    return read_features(path).features
-
-
 @dataclass(frozen=True)
 class StoredFeatures:
     """Features from a file, with the metadata stored with them."""

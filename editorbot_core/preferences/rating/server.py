@@ -3,7 +3,6 @@
 import ipaddress
 import secrets
 import socket
-import webbrowser
 from asyncio import BaseTransport, TimerHandle
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +112,6 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
-    open_browser: bool = False,
     announce: Callable[[str], None] = say,
 ) -> None:
     """Serve until Ctrl-C.
@@ -123,7 +121,6 @@ def serve(
         host: A loopback address.
         port: 0 for any free one.
         token: The key of the page; by default 128 random bits.
-        open_browser: Also open the page in the default browser.
         announce: Called with every line to print: the address with the token, and how to use it.
 
     Raises:
@@ -137,8 +134,6 @@ def serve(
         address = f"http://{name}:{listener.getsockname()[1]}/?token={token}"
         announce(f"Rating page: {address}")
         announce("Open it in a browser on this machine; Ctrl-C stops it.")
-        if open_browser:
-            webbrowser.open(address)
         make_server(app).run(sockets=[listener])
 
 
@@ -146,7 +141,6 @@ def run_rating_page(
     home: Path,
     *,
     port: int = 8000,
-    open_browser: bool = False,
     host: str = "127.0.0.1",
     token: str | None = None,
     **options: Any,
@@ -156,7 +150,6 @@ def run_rating_page(
     Args:
         home: The folder of local results, see `base.home`.
         port: Where to listen; 0 for any free port.
-        open_browser: Also open the page in the default browser.
         host: A loopback address.
         token: The key of the page; by default EDITORBOT_RATING_TOKEN, else a new random one.
         options: Passed to `serve`.
@@ -175,7 +168,6 @@ def run_rating_page(
             host=host,
             port=port,
             token=token or rating_token(),
-            open_browser=open_browser,
             **options,
         )
     finally:

@@ -10,11 +10,7 @@ from editorbot_core.analysis.dsp.frames import analyse_frames
 from editorbot_core.analysis.features.columns import N_FEATURES
 from editorbot_core.analysis.features.context import N_CONTEXT
 from editorbot_core.analysis.structure.bars import bar_features
-from editorbot_core.analysis.structure.network import (
-    StructureExample,
-    StructureNetConfig,
-    structure_targets,
-)
+from editorbot_core.analysis.structure.network import StructureExample, StructureNetConfig, structure_targets
 
 
 @pytest.fixture(scope="module")

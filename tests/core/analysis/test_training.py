@@ -9,10 +9,7 @@ from editorbot_core.analysis.beats.annotations import Annotation
 from editorbot_core.analysis.beats.grid import Units
 from editorbot_core.analysis.beats.readings import reading_probabilities
 from editorbot_core.analysis.structure.bars import N_BAR_FEATURES
-from editorbot_core.analysis.structure.network import (
-    StructureNet,
-    structure_targets,
-)
+from editorbot_core.analysis.structure.network import StructureNet, structure_targets
 from editorbot_core.analysis.training import (
     RankedSong,
     area_under_curve,

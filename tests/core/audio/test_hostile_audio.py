@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from editorbot_core.analysis.features.extraction import analyse
-from editorbot_core.analysis.features.table import load_features
+from editorbot_core.analysis.features.table import read_features
 from editorbot_core.base.errors import AudioError
 from editorbot_core.base.files import path_to_text
 from editorbot_core.songs.ingestion import Analysis, AnalysisPool
@@ -142,7 +142,7 @@ def test_no_file_hurts(results: dict[Path, tuple[Analysis, float]]) -> None:
         assert not re.match(r"[A-Z]\w+Error: ", analysis.reason), f"{path.name}: {analysis.reason}"
         if not analysis.reason:
             store = path.parent / "store" / "features"
-            assert load_features(store / f"{analysis.sha256[:16]}.parquet").n_beats == analysis.n_beats >= 4
+            assert read_features(store / f"{analysis.sha256[:16]}.parquet").features.n_beats == analysis.n_beats >= 4
 
 
 def test_some_files_are_used_and_some_refused(results: dict[Path, tuple[Analysis, float]]) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from editorbot_core.base.console import (
     add_device,
-    add_port,
+    add_ports,
     add_set,
-    check_at_least,
+    check_count,
     check_device,
     check_file,
     check_folder,
-    check_port,
+    check_ports,
     check_ratios,
     command_line,
     named_values,
@@ -71,7 +71,7 @@ def test_a_command_line_is_parsed_and_run(capsys: pytest.CaptureFixture[str]) ->
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_set(parser)
         add_device(parser)
-        add_port(parser, "--port", 8000)
+        add_ports(parser, port=8000)
 
     def run(arguments: argparse.Namespace) -> int:
         say(f"{named_values(arguments.set)} {arguments.device} {arguments.port}")
@@ -88,10 +88,10 @@ def test_a_command_line_is_parsed_and_run(capsys: pytest.CaptureFixture[str]) ->
     ("check", "message"),
     [
         (lambda: check_device("tpu"), "--device must be cpu, cuda or cuda:N; got 'tpu'"),
-        (lambda: check_port("--port", 0), "--port must be between 1 and 65535; got 0"),
-        (lambda: check_port("--port", 65_536), "--port must be between 1 and 65535; got 65536"),
-        (lambda: check_at_least("--n", 0), "--n must be at least 1; got 0"),
-        (lambda: check_at_least("--n", 2, 3), "--n must be at least 3; got 2"),
+        (lambda: check_ports(one=8000, two=8000), "--one, --two must differ"),
+        (lambda: check_ports(port=0), "--port must be between 1 and 65535; got 0"),
+        (lambda: check_ports(port=65_536), "--port must be between 1 and 65535; got 65536"),
+        (lambda: check_count("--n", 0), "--n must be at least 1; got 0"),
         (lambda: check_ratios("--ratio", [0.5, 0.0]), "above 0 and at most 4; got 0.5 0"),
         (lambda: check_ratios("--ratio", [4.1]), "above 0 and at most 4; got 4.1"),
         (lambda: check_ratios("--ratio", [0.5, 0.7, 0.5]), "takes different shares .* got 0.5 0.7 0.5"),
@@ -107,9 +107,8 @@ def test_what_cannot_be_meant_is_refused_by_the_name_of_its_flag(check: Callable
 
 def test_what_can_be_meant_passes(tmp_path: Path) -> None:
     assert [check_device(name) for name in ("auto", "cpu", "cuda", "cuda:12")] == ["auto", "cpu", "cuda", "cuda:12"]
-    check_port("--port", 1)
-    check_port("--port", 65_535)
-    check_at_least("--n", 1)
+    check_ports(port=1, other=65_535)
+    check_count("--n", 1)
     check_ratios("--ratio", [0.001, 1.0, 4.0])
     (tmp_path / "file").touch()
     check_file(tmp_path / "file")

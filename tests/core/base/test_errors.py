@@ -2,14 +2,7 @@
 
 import pytest
 
-from editorbot_core.base.errors import (
-    AudioError,
-    EditorBotError,
-    FormatError,
-    GateError,
-    ParameterError,
-    StoreError,
-)
+from editorbot_core.base.errors import AudioError, EditorBotError, FormatError, GateError, ParameterError, StoreError
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,7 @@ import pytest
 
 from editorbot_core.analysis.beats.grid import Units
 from editorbot_core.analysis.features.columns import N_FEATURES
-from editorbot_core.editing.baselines import (
-    dp_beats,
-    one_cut,
-    random_unit_actions,
-)
+from editorbot_core.editing.baselines import dp_beats, one_cut, random_unit_actions
 from editorbot_core.editing.edits import CUT, KEEP, LOOP_2, LOOP_4, LOOP_RATIO
 from editorbot_core.editing.joins import DPWeights
 from editorbot_core.editing.retargeting import dp_unit_actions, join_costs

@@ -10,7 +10,7 @@ from editorbot_core.preferences.preference import Preference
 from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.rewards.queries import information_gain, rank_pairs
-from tests.core.conftest import make_song
+from tests.core.conftest import make_song, sides
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,7 @@ def test_pairs_are_ranked_by_disagreement(songs, pairs):
     ranked = rank_pairs(pairs[:30], songs, ensemble)
     assert sorted(p.pair_id for p in ranked) == sorted(p.pair_id for p in pairs[:30])
     batch = pair_batch(answers(ranked), songs)
-    gain = information_gain(
-        ensemble.score_members(batch.edits_a), ensemble.score_members(batch.edits_b), float(ensemble.temperature)
-    )
+    gain = information_gain(*map(ensemble.score_members, sides(batch)), float(ensemble.temperature))
     assert (gain.diff() <= 1e-6).all() and float(gain[0]) > float(gain[-1])
     assert rank_pairs([], songs, ensemble) == []
     with pytest.raises(ParameterError, match="propose pairs again"):

@@ -21,6 +21,7 @@ from editorbot_core.training.rounds import (
     reward_on_songs,
     sampled_edits,
 )
+from tests.core.conftest import sides
 
 
 class Observed(NamedTuple):
@@ -76,7 +77,8 @@ def test_later_rounds_judge_the_reward_on_edits_that_were_made_to_please_it(lear
     new = [answer for answer in learned.result.answers if answer.round == 1]
     assert pairs.n_refused == 0
     assert pairs.label.tolist() == [new[i].label for i in pairs.source_index]
-    gap = ensemble.score_members(pairs.edits_a).mean(0) - ensemble.score_members(pairs.edits_b).mean(0)
+    scores_a, scores_b = (ensemble.score_members(edits).mean(0) for edits in sides(pairs))
+    gap = scores_a - scores_b
     clear = pairs.label != 0.5
     share = ((gap > 0) == (pairs.label == 1))[clear].float().mean()
     assert second["rm/acc_onpolicy"] == pytest.approx(float(share))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from editorbot_core.analysis.features.columns import FEATURE_NAMES
-from editorbot_core.analysis.features.table import BeatFeatures, load_features, read_features, save_features
+from editorbot_core.analysis.features.table import BeatFeatures, read_features, save_features
 from editorbot_core.base.errors import FormatError, ParameterError
 from tests.core.analysis.features.conftest import beat_grid
 
@@ -38,9 +38,9 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path, features: BeatFeature
     assert stored.features.grid.region_confidence is None
     regions = replace(features, grid=replace(features.grid, region_confidence=[0.25]))
     save_features(tmp_path / "b.parquet", regions)
-    np.testing.assert_array_equal(load_features(tmp_path / "b.parquet").grid.region_confidence, [0.25])
+    np.testing.assert_array_equal(read_features(tmp_path / "b.parquet").features.grid.region_confidence, [0.25])
     assert {"extractor_version", "tracker", "sample_rate", "hop_length", "n_fft"} <= stored.metadata.keys()
-    np.testing.assert_array_equal(load_features(tmp_path / "a.parquet").values, features.values)
+    np.testing.assert_array_equal(read_features(tmp_path / "a.parquet").features.values, features.values)
 
 
 def test_other_programs_read_named_columns(tmp_path: Path, features: BeatFeatures) -> None:
@@ -62,7 +62,7 @@ def test_damaged_files_are_refused(tmp_path: Path, features: BeatFeatures) -> No
         damaged[place] ^= 1 << bit
         path.write_bytes(bytes(damaged))
         try:
-            again = load_features(path)
+            again = read_features(path).features
         except FormatError:
             continue
         # A flipped bit in what only describes the file may leave every value as it was.
@@ -72,7 +72,7 @@ def test_damaged_files_are_refused(tmp_path: Path, features: BeatFeatures) -> No
     for length in (0, 4, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
         with pytest.raises(FormatError, match="ingest the songs again"):
-            load_features(path)
+            read_features(path)
 
 
 def _change_table(path: Path, change: str) -> None:
@@ -103,9 +103,9 @@ def test_files_of_another_layout_are_refused(tmp_path: Path, features: BeatFeatu
     save_features(tmp_path / "a.parquet", features)
     _change_table(tmp_path / "a.parquet", change)
     with pytest.raises(FormatError, match=r"a\.parquet"):
-        load_features(tmp_path / "a.parquet")
+        read_features(tmp_path / "a.parquet")
 
 
 def test_a_missing_file_is_an_error_of_format(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="No such file"):
-        load_features(tmp_path / "none.parquet")
+        read_features(tmp_path / "none.parquet")

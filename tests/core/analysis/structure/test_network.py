@@ -23,9 +23,7 @@ from editorbot_core.analysis.structure.network import (
     to_probabilities,
     train_structure_net,
 )
-from editorbot_core.analysis.training import (
-    area_under_curve,
-)
+from editorbot_core.analysis.training import area_under_curve
 from editorbot_core.base.errors import FormatError
 from tests.core.analysis.conftest import SMALL, example, phrases
 

@@ -2,9 +2,7 @@
 
 from editorbot_core.analysis.beats.grid import Units
 from editorbot_core.analysis.features.table import BeatFeatures
-from editorbot_core.analysis.structure.network import (
-    shipped_structure_model,
-)
+from editorbot_core.analysis.structure.network import shipped_structure_model
 from editorbot_core.analysis.structure.read import read_structure
 from tests.core.analysis.conftest import random_bars
 
