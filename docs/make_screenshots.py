@@ -37,7 +37,7 @@ from editorbot_core.base.files import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
-WIDTH, HEIGHT = 1440, 900
+WIDTH, HEIGHT, GRAPH_HEIGHT = 1440, 900, 1150
 MAX_BYTES = 400_000
 READY_AFTER_S = 120.0
 PATIENCE_MS = 60_000
@@ -171,11 +171,12 @@ def asset_graph(page: Page, services: Services) -> None:
     page.keyboard.press("Alt+KeyE")
     page.get_by_text("policy_evaluation").first.wait_for()
     _settle(page)
-    # Loaded again with its groups open, the graph is fitted to the window.
+    # Loaded again with its groups open, the graph is fitted to the width of the window; it is higher than that.
+    page.set_viewport_size({"width": WIDTH, "height": GRAPH_HEIGHT})
     page.reload()
     page.get_by_text("policy_evaluation").first.wait_for()
     _settle(page, 2_500)
-    page.mouse.move(5, HEIGHT - 5)
+    page.mouse.move(5, GRAPH_HEIGHT - 5)
 
 
 def asset_page(page: Page, services: Services) -> None:
