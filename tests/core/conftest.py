@@ -14,6 +14,7 @@ from editorbot_core.analysis.structure.estimate import estimate_structure
 from editorbot_core.analysis.structure.structure import Structure
 from editorbot_core.editing.batches import EditBatch
 from editorbot_core.preferences.pairs import PairBatch
+from editorbot_core.preferences.preference import EditPair, Preference
 from editorbot_core.songs.song import Song
 
 
@@ -105,3 +106,16 @@ def sides(pairs: PairBatch) -> tuple[EditBatch, EditBatch]:
         for actions in (pairs.actions_a, pairs.actions_b)
     )
     return first, second
+
+
+def answers(pairs: Sequence[EditPair], **changes: object) -> list[Preference]:
+    """A person's answers to the pairs, each for the first edit; `changes` replace fields of all of them."""
+    fields = {
+        "label": 1.0,
+        "strength": 3,
+        "confidence": 0.5,
+        "rater": "ann",
+        "source": "person",
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
+    return [Preference(a=pair.a, b=pair.b, answer_id=f"{i}", **(fields | changes)) for i, pair in enumerate(pairs)]

@@ -11,8 +11,7 @@ from editorbot_core.analysis.structure.estimate import estimate_structure
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.editing.edits import CUT, KEEP, LOOP_2, REORDER_1, REORDER_4, EditDecisionList, edl_of
 from editorbot_core.preferences.pairs import STRENGTH_WEIGHTS, few_cuts, mutated, pair_batch, pairs_among, propose_pairs
-from editorbot_core.preferences.preference import Preference
-from tests.core.conftest import make_song
+from tests.core.conftest import answers, make_song
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +22,6 @@ def songs():
 @pytest.fixture(scope="module")
 def pairs(songs):
     return propose_pairs(songs, n_pairs=120, rng=np.random.default_rng(0))
-
-
-def answers(pairs, **changes):
-    fields = {
-        "label": 1.0,
-        "strength": 3,
-        "confidence": 0.5,
-        "rater": "ann",
-        "source": "person",
-        "created_at": "2026-01-01T00:00:00+00:00",
-    }
-    return [Preference(a=pair.a, b=pair.b, answer_id=f"{i}", **(fields | changes)) for i, pair in enumerate(pairs)]
 
 
 def test_pairs_are_two_different_edits_of_one_song_and_target(songs, pairs):

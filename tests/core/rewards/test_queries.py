@@ -6,11 +6,10 @@ import torch
 
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.preferences.pairs import pair_batch, propose_pairs
-from editorbot_core.preferences.preference import Preference
 from editorbot_core.rewards.config import RewardConfig
 from editorbot_core.rewards.learned import RewardEnsemble
 from editorbot_core.rewards.queries import information_gain, rank_pairs
-from tests.core.conftest import make_song, sides
+from tests.core.conftest import answers, make_song, sides
 
 
 @pytest.fixture(scope="module")
@@ -21,18 +20,6 @@ def songs():
 @pytest.fixture(scope="module")
 def pairs(songs):
     return propose_pairs(songs, n_pairs=30, rng=np.random.default_rng(0))
-
-
-def answers(pairs, **changes):
-    fields = {
-        "label": 1.0,
-        "strength": 3,
-        "confidence": 0.5,
-        "rater": "ann",
-        "source": "person",
-        "created_at": "2026-01-01T00:00:00+00:00",
-    }
-    return [Preference(a=pair.a, b=pair.b, answer_id=f"{i}", **(fields | changes)) for i, pair in enumerate(pairs)]
 
 
 def test_information_is_where_members_disagree():
