@@ -217,7 +217,7 @@ def sound_of_beats(values: np.ndarray) -> np.ndarray:
 
 
 def step_percentiles(sound: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Share of the song's own steps from beat to beat that are no larger than `steps`, in [0, 1], their shape.
+    """Share of the song's own steps from beat to beat that are smaller than `steps`, in [0, 1], their shape.
 
     This is how the judge measures smoothness (`evaluation.metrics.smoothness`), at joins as they are heard, and a part
     of what the search minimises (`SearchWeights.step`), at bounds of units: the search optimises it knowingly.
@@ -228,11 +228,12 @@ def step_percentiles(sound: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
     >>> sound = np.array([[0.0], [1.0], [3.0], [6.0]])  # steps of 1, 2 and 3
     >>> step_percentiles(sound, np.array([0.5, 2.0, 9.0])).round(2).tolist()
-    [0.0, 0.67, 1.0]
+    [0.0, 0.33, 1.0]
     """
     own = np.sort(np.linalg.norm(np.diff(sound, axis=0), axis=1))
     # Distances are rounded: steps of the song that are as large count as no larger.
-    return np.asarray(np.searchsorted(own, steps * (1 + _ROUNDING), side="right") / max(len(own), 1))
+    # Distances are rounded: a step is not larger than one of the song that is as large.
+    return np.asarray(np.searchsorted(own, steps * (1 - _ROUNDING)) / max(len(own), 1))
 
 
 def _step_percentiles(song: Song, exits: np.ndarray, entries: np.ndarray) -> np.ndarray:

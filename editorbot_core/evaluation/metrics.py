@@ -251,7 +251,7 @@ def phrase_both_sides(reference: Reference, joins: Joins) -> np.ndarray:
 
 
 def percentiles_at_joins(features: BeatFeatures, joins: Joins) -> np.ndarray:
-    """Share of the song's own beat-to-beat feature steps that are no larger than the step at each join, (n_joins,).
+    """Share of the song's own beat-to-beat feature steps that are smaller than the step at each join, (n_joins,).
 
     A step is the Euclidean distance from the last beat heard before the join to the first one after it, as
     `editing.joins.step_percentiles` measures it; the search minimises the same quantity at bounds of units.

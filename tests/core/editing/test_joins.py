@@ -16,6 +16,7 @@ from editorbot_core.editing.joins import (
     choose_places,
     context_distances,
     cost_of_joins,
+    step_percentiles,
 )
 from editorbot_core.editing.retargeting import dp_unit_actions
 from editorbot_core.editing.search import edit_cost, search_edits
@@ -124,3 +125,11 @@ def test_of_a_long_song_the_places_with_cheap_joins_are_kept():
     cheapest = cheapest_join(cost_of_joins(song, every, weights))
     assert len(places) == MAX_SEARCH_PLACES and (np.diff(places) > 0).all()
     assert cheapest[places - 1].max() <= np.delete(cheapest, places - 1).min()
+
+
+def test_what_is_no_larger_than_any_step_of_the_song_is_smooth() -> None:
+    """A song whose beats all sound alike has steps of 0; a join with no step either is as smooth as can be."""
+    constant = np.zeros((8, 3))
+    assert step_percentiles(constant, np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
+    even = np.arange(8.0)[:, None]
+    assert step_percentiles(even, np.array([1.0, 1.1])).tolist() == [0.0, 1.0]
