@@ -15,7 +15,6 @@ _EDITS_PER_SONG = 4
 
 def policy_report(policy: Policy, reference: Policy, songs: list[Song], *, seed: int) -> dict[str, float]:
     """What a policy's edits at half length are like, and how far it is from the reference, nat per unit."""
-
     device = policy.device
     batch = collate(songs).to(device)
     index = torch.arange(len(songs), device=device).repeat_interleave(_EDITS_PER_SONG)

@@ -6,6 +6,8 @@ from pathlib import Path
 from editorbot_core.base.errors import ParameterError
 from editorbot_core.base.files import digest, read_json, write_json
 
+PARTS = ("train", "eval")
+
 
 def split_songs(
     works: Mapping[str, str], *, eval_fraction: float = 0.25, seed: int = 0, known: Mapping[str, str] | None = None
@@ -65,9 +67,6 @@ def hold_out(track_ids: Sequence[str], *, fraction: float, seed: int) -> tuple[s
     return tuple(by_hash[: min(max(1, round(fraction * len(ids))), len(ids) - 1)])
 
 
-PARTS = ("train", "eval")
-
-
 def assign_parts(known_path: Path, works: dict[str, str], *, eval_fraction: float, seed: int) -> dict[str, str]:
     """The part of every song; parts are stored, so a work keeps its part even if it is missing for a while.
 
@@ -77,7 +76,6 @@ def assign_parts(known_path: Path, works: dict[str, str], *, eval_fraction: floa
         eval_fraction: Share of works held out.
         seed: Decides the order in which new works are assigned.
     """
-
     known: dict[str, str] = read_json(known_path) if known_path.is_file() else {}
     parts = split_songs(works, eval_fraction=eval_fraction, seed=seed, known=known)
     assigned = known | {works[track_id]: part for track_id, part in parts.items()}
